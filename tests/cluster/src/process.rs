@@ -1,0 +1,106 @@
+//! Child processes that never outlive this one, each with a log file.
+//!
+//! `setpriv --pdeathsig KILL` (util-linux) asks the kernel to end the child when the *thread* that
+//! started it ends, so processes are started only from the control plane's own long-lived thread.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How many lines of a log an error quotes.
+const QUOTED_LINES: usize = 15;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) binary: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The core that it may use, or any.
+    pub(crate) core: Option<usize>,
+}
+
+/// A running program; dropped, it is killed and waited for.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts the program with its output appended to `NAME.log` in `folder`.
+    pub(crate) fn start(&self, folder: &Path) -> Result<Process> {
+        let log = folder.join(format!("{}.log", self.name));
+        let output: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("can't open the log {}", log.display()))?;
+        let errors = output.try_clone().context("can't share a log file")?;
+
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(core) = self.core {
+            command.args(["taskset", "-c", &core.to_string()]);
+        }
+        command
+            .arg(&self.binary)
+            .args(&self.arguments)
+            .envs(&self.environment)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors);
+        let child = command.spawn().with_context(|| {
+            format!("can't start {}: are setpriv and taskset (util-linux) installed?", self.name)
+        })?;
+        Ok(Process { name: self.name, child, log })
+    }
+}
+
+impl Process {
+    /// Fails, with the end of the log, if the process has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait().with_context(|| format!("can't look after {}", self.name))? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended ({status}); its log ends with:\n{}", self.name, self.tail()),
+        }
+    }
+
+    /// The last lines of the log.
+    pub(crate) fn tail(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(QUOTED_LINES)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if the process has ended by itself, and then there is nothing left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As many different free ports as asked for. They are free on every address, because Tekton's
+/// processes can't be told to listen on loopback alone.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut held = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("no port is free")?;
+        *port = listener.local_addr().context("a port without an address")?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}

@@ -1,0 +1,309 @@
+//! Builds the plugins of this repository into components.
+//!
+//! A guest is a target of crate type `cdylib` in a package of the workspace: a
+//! library (`penstock-trigger-map` gives `trigger-map`) or an example of
+//! `tests/guests`. Each is compiled for `wasm32-unknown-unknown`, made a component,
+//! validated, and written to `CACHE/guests/NAME.wasm`, where CACHE is
+//! `$PENSTOCK_CACHE` or `~/.cache/penstock`. The same sources give the same bytes,
+//! wherever they lie. Nothing is ever written into the repository.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
+use duct::cmd;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use wit_component::{ComponentEncoder, DecodedWasm};
+use wit_parser::WorldItem;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// Debian's compiler for the web: newer than its `rustc`, with the sources of std.
+const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
+const RUSTUP_ADD_LIMIT: Duration = Duration::from_secs(60);
+
+/// A component that was built.
+#[derive(Clone, Debug, Serialize)]
+pub struct Built {
+    /// Such as `trigger-map`.
+    pub name: String,
+    /// The component.
+    pub path: PathBuf,
+    /// `sha256:` and 64 hexadecimal digits of the component.
+    pub digest: String,
+    /// Length of the component in bytes.
+    pub size: u64,
+    /// Interfaces that it imports, such as `penstock:plugin/log@0.1.0`. Those that
+    /// only hold types are not among them.
+    pub imports: Vec<String>,
+}
+
+/// Builds these guests, or all of them if none is named.
+///
+/// # Errors
+/// Where a name is unknown, no compiler for wasm is to be had, a guest does not
+/// compile, or a component imports something else than Penstock's interfaces.
+pub fn build(names: &[&str]) -> Result<Vec<Built>> {
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .exec()
+        .context("can't read the workspace")?;
+    let known = guests(&metadata);
+    let wanted: BTreeMap<&str, &Guest> = if names.is_empty() {
+        known.iter().map(|(name, guest)| (name.as_str(), guest)).collect()
+    } else {
+        names
+            .iter()
+            .map(|name| {
+                let guest = known.get(*name).with_context(|| {
+                    let all: Vec<_> = known.keys().map(String::as_str).collect();
+                    format!("there is no guest `{name}`: the guests are {}", all.join(", "))
+                })?;
+                Ok((*name, guest))
+            })
+            .collect::<Result<_>>()?
+    };
+    let folder = cache()?.join("guests");
+    fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
+    let root = metadata.workspace_root.as_std_path();
+    let toolchain = Toolchain::find()?;
+    compile(&toolchain, root, &folder.join("target"), wanted.values().copied())?;
+    wanted
+        .into_iter()
+        .map(|(name, guest)| {
+            let module = folder.join("target").join(TARGET).join("guest").join(&guest.module);
+            componentize(name, &module, &folder.join(format!("{name}.wasm")))
+                .with_context(|| format!("can't make a component of {name}"))
+        })
+        .collect()
+}
+
+/// Where built things are kept between runs.
+fn cache() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("PENSTOCK_CACHE") {
+        return Ok(PathBuf::from(path));
+    }
+    let home = env::home_dir().context("there is no home folder: set PENSTOCK_CACHE")?;
+    Ok(home.join(".cache").join("penstock"))
+}
+
+/// A target that becomes a component.
+struct Guest {
+    /// What selects it on cargo's command line.
+    select: Vec<String>,
+    /// The file that cargo makes, below the profile's folder.
+    module: PathBuf,
+}
+
+fn guests(metadata: &Metadata) -> BTreeMap<String, Guest> {
+    let mut found = BTreeMap::new();
+    for package in metadata.workspace_packages() {
+        for target in &package.targets {
+            if !target.crate_types.contains(&cargo_metadata::CrateType::CDyLib) {
+                continue;
+            }
+            let file = format!("{}.wasm", target.name.replace('-', "_"));
+            let package_name = package.name.to_string();
+            let (name, module, select) = if target.kind.contains(&TargetKind::Example) {
+                let select = vec!["--example".to_owned(), target.name.clone()];
+                (target.name.clone(), Path::new("examples").join(&target.name).with_extension("wasm"), select)
+            } else {
+                let name = package_name.strip_prefix("penstock-").unwrap_or(&package_name);
+                (name.to_owned(), PathBuf::from(file), vec!["--lib".to_owned()])
+            };
+            let select = ["--package".to_owned(), package_name].into_iter().chain(select).collect();
+            found.insert(name, Guest { select, module });
+        }
+    }
+    found
+}
+
+/// What compiles Rust to wasm on this machine.
+enum Toolchain {
+    /// The current toolchain of rustup, which has the target.
+    Rustup,
+    /// Debian's `cargo` in `/usr/bin`, which builds std itself.
+    Debian,
+}
+
+impl Toolchain {
+    /// What is there, else what can be got: rustup's target before Debian's packages.
+    fn find() -> Result<Self> {
+        let rustup = cmd!("rustup", "target", "list", "--installed")
+            .stderr_null()
+            .unchecked()
+            .read()
+            .ok();
+        if rustup.as_ref().is_some_and(|list| list.lines().any(|it| it == TARGET)) {
+            return Ok(Self::Rustup);
+        }
+        if Self::has_debian() {
+            return Ok(Self::Debian);
+        }
+        if rustup.is_some() && rustup_add() {
+            return Ok(Self::Rustup);
+        }
+        if cmd!("id", "-u").read().is_ok_and(|id| id == "0") {
+            let install = ["install", "--yes", "--no-install-recommends"];
+            let installed = cmd("apt-get", install.into_iter().chain(DEBIAN_PACKAGES))
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .stdout_to_stderr()
+                .run();
+            if installed.is_ok() && Self::has_debian() {
+                return Ok(Self::Debian);
+            }
+        }
+        bail!(
+            "there is no Rust compiler for wasm: run `rustup target add {TARGET}`, or on Debian `apt-get install {}`",
+            DEBIAN_PACKAGES.join(" ")
+        )
+    }
+
+    fn has_debian() -> bool {
+        Path::new("/usr/bin/cargo").exists()
+            && Path::new("/usr/bin/wasm-ld-19").exists()
+            && Path::new("/usr/lib/rustlib/src/rust/library/std").exists()
+    }
+}
+
+/// Tries to get the target from rustup, for at most a minute.
+fn rustup_add() -> bool {
+    let Ok(child) = cmd!("rustup", "target", "add", TARGET)
+        .stdout_to_stderr()
+        .unchecked()
+        .start()
+    else {
+        return false;
+    };
+    match child.wait_timeout(RUSTUP_ADD_LIMIT) {
+        Ok(Some(output)) => output.status.success(),
+        Ok(None) | Err(_) => {
+            // Whether it could be ended or not, the answer is the same.
+            drop(child.kill());
+            false
+        }
+    }
+}
+
+fn compile<'a>(
+    toolchain: &Toolchain,
+    root: &Path,
+    target_dir: &Path,
+    guests: impl Iterator<Item = &'a Guest>,
+) -> Result<()> {
+    // One call for each package: `--lib` and `--example` of several packages can't be told apart in one.
+    let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for guest in guests {
+        let (package, select) = guest.select.split_at(2);
+        packages.entry(package.join(" ")).or_default().extend(select.iter().cloned());
+    }
+    for (package, select) in packages {
+        let mut args: Vec<OsString> = ["build", "--quiet", "--profile", "guest", "--target", TARGET]
+            .into_iter()
+            .map(OsString::from)
+            .collect();
+        args.push("--target-dir".into());
+        args.push(target_dir.into());
+        args.extend(package.split(' ').map(OsString::from));
+        args.extend(select.into_iter().map(OsString::from));
+        let program = match toolchain {
+            Toolchain::Rustup => "cargo",
+            Toolchain::Debian => {
+                args.push("-Zbuild-std=std,panic_abort".into());
+                "/usr/bin/cargo"
+            }
+        };
+        cmd(program, args)
+            .dir(root)
+            .full_env(environment(toolchain, root))
+            .stdout_to_stderr()
+            .run()
+            .with_context(|| format!("{} does not compile for {TARGET}", package.trim_start_matches("--package ")))?;
+    }
+    Ok(())
+}
+
+/// The environment of the compiler: nothing of the outer cargo or rustup is left
+/// that would choose another toolchain, flags or profile.
+fn environment(toolchain: &Toolchain, root: &Path) -> BTreeMap<OsString, OsString> {
+    let mut environment: BTreeMap<OsString, OsString> = env::vars_os()
+        .filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            let of_cargo = name.starts_with("CARGO")
+                && name != "CARGO_HOME"
+                && !name.starts_with("CARGO_HTTP_")
+                && !name.starts_with("CARGO_NET_")
+                && !name.starts_with("CARGO_REGISTR");
+            let of_rust = name.starts_with("RUST") && !(name.starts_with("RUSTUP") && matches!(toolchain, Toolchain::Rustup));
+            !of_cargo && !of_rust && name != "LD_LIBRARY_PATH"
+        })
+        .collect();
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let mut flags = vec![format!("--remap-path-prefix={}=penstock", root.display())];
+    if let Some(home) = cargo_home {
+        flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
+    }
+    environment.insert("CARGO_ENCODED_RUSTFLAGS".into(), flags.join("\u{1f}").into());
+    if matches!(toolchain, Toolchain::Debian) {
+        environment.insert("RUSTC_BOOTSTRAP".into(), "1".into());
+        environment.insert("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER".into(), "wasm-ld-19".into());
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut search = OsString::from("/usr/bin:");
+        search.push(path);
+        environment.insert("PATH".into(), search);
+    }
+    environment
+}
+
+fn componentize(name: &str, module: &Path, to: &Path) -> Result<Built> {
+    let core = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
+    let component = ComponentEncoder::default().validate(true).module(&core)?.encode()?;
+    let imports = imports(&component)?;
+    for import in &imports {
+        ensure!(
+            import.starts_with("penstock:plugin/"),
+            "it imports `{import}`, which no host offers: a dependency asks for it"
+        );
+    }
+    if fs::read(to).ok().as_deref() != Some(component.as_slice()) {
+        // Written beside and renamed, so that nobody reads half of it.
+        let part = to.with_extension(format!("part-{}", std::process::id()));
+        fs::write(&part, &component).with_context(|| format!("can't write {}", part.display()))?;
+        fs::rename(&part, to).with_context(|| format!("can't write {}", to.display()))?;
+    }
+    Ok(Built {
+        name: name.to_owned(),
+        path: to.to_owned(),
+        digest: format!("sha256:{}", hex::encode(Sha256::digest(&component))),
+        size: component.len() as u64,
+        imports,
+    })
+}
+
+/// Interfaces with functions that a component imports, in order of their names.
+fn imports(component: &[u8]) -> Result<Vec<String>> {
+    let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
+        bail!("it is not a component");
+    };
+    let world = resolve.worlds.get(world).context("it has no world")?;
+    let mut names: Vec<String> = world
+        .imports
+        .iter()
+        .filter(|(_, item)| match item {
+            WorldItem::Interface { id, .. } => resolve
+                .interfaces
+                .get(*id)
+                .is_none_or(|interface| !interface.functions.is_empty()),
+            WorldItem::Function(_) | WorldItem::Type { .. } => true,
+        })
+        .map(|(key, _)| resolve.name_world_key(key))
+        .collect();
+    names.sort();
+    Ok(names)
+}

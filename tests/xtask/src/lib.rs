@@ -1,0 +1,3 @@
+//! Developer commands of this repository, as a library: tests build guests by it.
+
+pub mod guests;
