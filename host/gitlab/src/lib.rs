@@ -1,1 +1,64 @@
-//! x
+//! GitLab, for Penstock.
+//!
+//! The only crate that knows GitLab: what its webhooks look like, how they are signed, what its REST API answers and which
+//! rules a commit status follows. It keeps nothing but caches; what must last is the store's.
+//!
+//! A request becomes an event in four steps, each with a type that only the step before can make:
+//!
+//! ```text
+//! headers, body --verify--> VerifiedBody --within--> Accepted --parse--> Parsed --confirm--> Confirmed
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`verify`](mod@verify) | is it GitLab that speaks? |
+//! | [`scope`] | may this hook speak for this project? What of the delivery is kept |
+//! | [`redact`] | what is blanked before anything is stored |
+//! | [`parse`](mod@parse) | a delivery, read into a typed value |
+//! | [`client`], [`budget`], [`error`] | calls of the REST API: limits, fair shares, caches, errors |
+//! | [`api`] | the few resources of the REST API that are read |
+//! | [`confirm`](mod@confirm), [`trust`] | what GitLab says of an event by id, and how far it is trusted |
+//! | [`lookup`](mod@lookup) | answers to plugins |
+//! | [`status`], [`comment`](mod@comment) | what is written to GitLab |
+//! | [`check`](mod@check) | what `penstock check` asks |
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test may panic"
+    )
+)]
+
+pub mod api;
+pub mod budget;
+pub mod check;
+mod claims;
+pub mod client;
+pub mod comment;
+pub mod confirm;
+pub mod error;
+pub mod lookup;
+mod neutral;
+pub mod parse;
+mod payload;
+pub mod redact;
+pub mod scope;
+pub mod status;
+pub mod trust;
+pub mod verify;
+
+pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook, check};
+pub use client::{CallReport, Client, ClientError, ClientSettings, Observer};
+pub use comment::{CommentOutcome, comment};
+pub use confirm::{ConfirmError, Confirmed, OwnUsers, confirm};
+pub use error::{ActError, ApiError};
+pub use lookup::{EventContext, lookup};
+pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};
+pub use redact::{Redaction, RedactionError};
+pub use scope::{Accepted, HookScope, ProjectClaim, ScopeError};
+pub use status::{MergeRequestNow, Placement, StatusOutcome, placement, set_status};
+pub use verify::{KeyError, Keys, VerifiedBody, VerifyError, verify};

@@ -3,11 +3,16 @@
 //! Pure: a plan, the event it answers, the tenant's places and the plugin's grants go in; orders for the outbox and refusals come
 //! out. Nothing a plugin writes reaches the cluster or GitLab but through an order made here.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{CancelScope, CommentTarget, Queue, StatusState};
+use self::about::About;
+pub use self::manifest::manifest_digest;
+use self::walk::Fault;
+use crate::effect::{Action, CancelScope, CommentTarget, Effect, Plan, Queue, StatusState};
 use crate::event::Event;
-use crate::grant::Grants;
+use crate::grant::{Grant, Grants};
 use crate::id::{
     ClusterName, CommitId, Digest, EffectId, EffectKey, InstanceName, PlaceName, PluginName,
     ProjectId, ProjectPath, RefName, RouteName, TenantName,
@@ -15,6 +20,17 @@ use crate::id::{
 use crate::lane::Lane;
 use crate::scope::Trust;
 use crate::tenant::Place;
+
+mod about;
+mod duration;
+pub mod label;
+mod manifest;
+mod reference;
+mod rules;
+mod schema;
+mod speak;
+mod start_run;
+mod walk;
 
 /// What a plan is judged against.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +129,7 @@ pub struct RunOrder {
     pub name: String,
     /// The PipelineRun as it is sent: rebuilt from an allow-list, every reserved field the host's.
     pub manifest: serde_json::Value,
-    /// Digest of `manifest` in serde_json's compact form; it stands in an annotation too.
+    /// [`manifest_digest`] of `manifest`; it stands in the annotation [`label::MANIFEST_DIGEST`] too.
     pub manifest_digest: Digest,
     /// What kind of run it is.
     pub pipeline: String,
@@ -233,7 +249,125 @@ pub struct Refusal {
 }
 
 /// Judges a plan.
-pub fn admit(plan: &crate::effect::Plan, context: Context<'_>) -> Admitted {
-    let _ = (plan, context);
-    Admitted::default()
+///
+/// Cancels come first in the orders, else the plan's order holds; one effect that is refused does not hold up the others. An effect that
+/// breaks several rules has a refusal for each of them.
+pub fn admit(plan: &Plan, context: Context<'_>) -> Admitted {
+    let grant = context.grants.at(context.event.provenance.trust);
+    let about = About::new(context);
+    let mut seen = BTreeSet::new();
+    let mut admitted = Admitted::default();
+    for effect in &plan.effects {
+        let judged = if seen.insert(&effect.key) {
+            judge(effect, &grant, about.as_ref(), context)
+        } else {
+            Err(vec![Fault::new(
+                "",
+                "another effect of the plan has the same key",
+                "let the plugin give each effect a key of its own",
+            )])
+        };
+        match judged {
+            Ok(order) => admitted.orders.push(order),
+            Err(faults) => admitted
+                .refused
+                .extend(faults.into_iter().map(|fault| Refusal {
+                    key: effect.key.clone(),
+                    path: fault.path,
+                    rule: fault.rule,
+                    remedy: fault.remedy,
+                    status_name: status_name(&effect.action),
+                })),
+        }
+    }
+    let is_cancel = |order: &Order| matches!(order.task, Task::CancelRuns(_));
+    admitted.orders.sort_by_key(|order| !is_cancel(order));
+    admitted
 }
+
+fn judge(
+    effect: &Effect,
+    grant: &Grant,
+    about: Option<&About<'_>>,
+    context: Context<'_>,
+) -> Result<Order, Vec<Fault>> {
+    let kind = effect.action.kind();
+    let trust = context.event.provenance.trust.as_str();
+    if !grant.effects.contains(&kind) {
+        let kind = kind.as_str();
+        return Err(vec![Fault::new(
+            "",
+            format!(
+                "plugin `{}` has no grant for `{kind}` in events that are {trust}",
+                context.plugin
+            ),
+            format!(
+                "add `{kind}` to `grants.effects` of the plugin, and for forks to `grants.from-fork.effects` too"
+            ),
+        )]);
+    }
+    let about = about.ok_or_else(|| {
+        vec![Fault::new(
+            "",
+            "the event is of no project, and effects are always of one",
+            "let the plugin ask for effects only in events of a project",
+        )]
+    })?;
+    let id = EffectId::new(
+        &context.event.instance,
+        &context.event.delivery,
+        context.route,
+        context.attempt,
+        &effect.key,
+    );
+    let unbuilt = |what: &str| {
+        Err(vec![Fault::new(
+            "",
+            format!("{what} not built yet in this release"),
+            "leave the effect out, or wait for the release that has it",
+        )])
+    };
+    let task = match &effect.action {
+        Action::StartRun(start) => {
+            Task::StartRun(Box::new(start_run::judge(id, start, about, context)?))
+        }
+        Action::CancelRuns(cancel) => Task::CancelRuns(speak::cancel(cancel, about, context)?),
+        Action::Comment(comment) => {
+            Task::Comment(speak::comment(&effect.key, comment, about, context)?)
+        }
+        Action::CommitStatus(status) => Task::SetStatus(speak::status(status, about, context)?),
+        Action::RequestApproval(_) => return unbuilt("approvals are"),
+        Action::Extension(extension) => {
+            let kind: String = extension
+                .kind
+                .chars()
+                .take(80)
+                .flat_map(char::escape_debug)
+                .collect();
+            return unbuilt(&format!("the effect `{kind}` is"));
+        }
+    };
+    Ok(Order {
+        id,
+        key: effect.key.clone(),
+        task,
+    })
+}
+
+/// Name of the status that shows a refusal, if GitLab would take it.
+fn status_name(action: &Action) -> Option<String> {
+    let name = match action {
+        Action::StartRun(start) => start.status_name.as_ref().unwrap_or(&start.pipeline),
+        Action::CommitStatus(status) => &status.name,
+        Action::CancelRuns(_)
+        | Action::Comment(_)
+        | Action::RequestApproval(_)
+        | Action::Extension(_) => return None,
+    };
+    start_run::status_name_fault("", name)
+        .is_none()
+        .then(|| name.clone())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,35 @@
-//! x
+//! The host: configuration, command line, HTTP and the loops that carry a delivery from GitLab to a cluster and back.
+//!
+//! No loop calls another; they meet in the store. `docs/ARCHITECTURE.md` walks through a delivery.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test may panic"
+    )
+)]
+
+pub mod act;
+pub mod backoff;
+pub mod budget;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod explain;
+pub mod host;
+pub mod http;
+pub mod lanes;
+pub mod live;
+pub mod log;
+pub mod metrics;
+pub mod plugins;
+pub mod receive;
+pub mod report;
+pub mod serve;
+pub mod status;
+pub mod text;

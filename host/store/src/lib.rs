@@ -1,1 +1,84 @@
-//! x
+//! Everything that Penstock must not lose: deliveries, claims, decisions, the outbox, runs, plugin state.
+//!
+//! The only crate that knows SQL. Every operation is written once, as a function over a transaction, and runs on SQLite (one
+//! server on one disk) and on Postgres (any number of servers). What returned `Ok` is on the disk. The store keeps no time of
+//! its own: whoever asks says what time it is.
+//!
+//! ```no_run
+//! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+//! use penstock_model::id::Timestamp;
+//! use penstock_store::{Caps, Queue, Store, Target};
+//!
+//! let store = Store::open(Target::Sqlite { path: "penstock.db".into() }).await?;
+//! let (ttl, caps) = (std::time::Duration::from_secs(30), Caps { per_tenant: 4 });
+//! for claim in store.claim(Queue::Dispatch, "worker-1", ttl, caps, 8, Timestamp::now()).await? {
+//!     while let Some(pending) = store.head(&claim, Timestamp::now()).await? {
+//!         // Route it, call the plugins, commit their decisions.
+//!         # let _ = pending; break;
+//!     }
+//!     store.release(claim, None, Timestamp::now()).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `delivery` | what GitLab sent, once for each id |
+//! | `claim` | who may work on a lane |
+//! | `dispatch`, `decision` | from a delivery to what was decided about it |
+//! | `outbox`, `cancel` | what is to be done in the world |
+//! | `run` | what was started and where it stands |
+//! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
+//! | `explain`, `retry`, `figures` | for people and metrics |
+//! | `blob`, `retention` | large things and how long things are kept |
+//! | `backend` | connections, threads, transactions, what differs between the databases |
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test may panic"
+    )
+)]
+
+mod backend;
+mod blob;
+mod cancel;
+mod claim;
+mod decision;
+mod delivery;
+mod dispatch;
+mod error;
+mod explain;
+mod figures;
+mod outbox;
+mod project;
+mod retention;
+mod retry;
+mod run;
+mod state;
+mod store;
+
+pub use cancel::withdrawn_status;
+pub use claim::{Caps, Claim, Queue};
+pub use decision::{CommitError, Committed, Decision, Mode, Settlement};
+pub use delivery::{
+    Appended, DeliveryFilter, DeliveryKey, DeliveryOutcome, NewDelivery, StoredDelivery,
+};
+pub use dispatch::{Pending, PendingRoute};
+pub use error::{LaneError, OpenError, StoreError};
+pub use explain::{
+    AdmittedOrder, EffectFilter, Explained, ExplainedEffect, ExplainedRoute, RouteOutcome,
+};
+pub use figures::Figures;
+pub use outbox::{ActError, Created, CreatedRun, Effect, EffectState, effect_lane};
+pub use project::Pinned;
+pub use retention::{Ages, Purged};
+pub use retry::{Retried, RetryError};
+pub use run::{RunObservation, StoredRun};
+pub use state::StateScope;
+pub use store::{Store, Target};

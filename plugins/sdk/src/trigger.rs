@@ -39,7 +39,6 @@ pub trait Trigger {
 macro_rules! export {
     ($plugin:ty) => {
         const _: () = {
-            #[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "exported on wasm32 alone"))]
             struct Exported;
 
             impl $crate::contract::exports::penstock::plugin::settings::Guest for Exported {
@@ -58,6 +57,14 @@ macro_rules! export {
                     <$plugin as $crate::Trigger>::decide(event)
                 }
             }
+
+            // Elsewhere nothing is exported: only the plugin is kept alive for the compiler.
+            #[cfg(not(target_arch = "wasm32"))]
+            #[used]
+            static EXPORTED: fn(
+                $crate::Event,
+            ) -> ::std::result::Result<$crate::Plan, $crate::PluginError> =
+                <Exported as $crate::contract::exports::penstock::plugin::trigger::Guest>::decide;
 
             #[cfg(target_arch = "wasm32")]
             $crate::contract::export_trigger!(Exported with_types_in $crate::contract);

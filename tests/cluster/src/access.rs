@@ -26,8 +26,18 @@ pub struct Access {
 
 impl Access {
     /// Writes the administrator's kubeconfig to `path`.
-    pub(crate) fn create(server_url: String, ca_pem: String, token: String, path: &Path) -> Result<Self> {
-        let access = Self { server_url, ca_pem, token, kubeconfig: path.to_owned() };
+    pub(crate) fn create(
+        server_url: String,
+        ca_pem: String,
+        token: String,
+        path: &Path,
+    ) -> Result<Self> {
+        let access = Self {
+            server_url,
+            ca_pem,
+            token,
+            kubeconfig: path.to_owned(),
+        };
         crate::pki::write_secret(path, &access.kubeconfig())?;
         Ok(access)
     }
@@ -39,7 +49,8 @@ impl Access {
     pub fn from_kubeconfig(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("can't read the kubeconfig {}", path.display()))?;
-        let value: serde_json::Value = serde_saphyr::from_str(&text).context("the kubeconfig is not YAML")?;
+        let value: serde_json::Value =
+            serde_saphyr::from_str(&text).context("the kubeconfig is not YAML")?;
         let text_at = |pointer: &str| {
             value
                 .pointer(pointer)
@@ -117,7 +128,8 @@ impl Access {
     /// # Errors
     /// If the client can't be built.
     pub async fn client_with_token(&self, token: &str) -> Result<Client> {
-        let config = Kubeconfig::from_yaml(&self.kubeconfig_for(token)).context("our kubeconfig can't be read")?;
+        let config = Kubeconfig::from_yaml(&self.kubeconfig_for(token))
+            .context("our kubeconfig can't be read")?;
         let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
             .await
             .context("our kubeconfig makes no configuration")?;

@@ -54,9 +54,18 @@ pub async fn apply_in_order(client: &Client, objects: &[DynamicObject]) -> Resul
 }
 
 async fn apply_one(client: &Client, object: &DynamicObject) -> Result<()> {
-    let types = object.types.as_ref().context("an object without apiVersion and kind")?;
-    let name = object.metadata.name.as_deref().context("an object without a name")?;
-    let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(types).context("an unreadable apiVersion")?);
+    let types = object
+        .types
+        .as_ref()
+        .context("an object without apiVersion and kind")?;
+    let name = object
+        .metadata
+        .name
+        .as_deref()
+        .context("an object without a name")?;
+    let resource = ApiResource::from_gvk(
+        &GroupVersionKind::try_from(types).context("an unreadable apiVersion")?,
+    );
     let api: Api<DynamicObject> = match &object.metadata.namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
@@ -69,7 +78,9 @@ async fn apply_one(client: &Client, object: &DynamicObject) -> Result<()> {
             Ok(_) => return Ok(()),
             // Two test processes may apply the same object at the same time.
             Err(kube::Error::Api(status)) if status.code == 409 && tries < TRIES => {}
-            Err(error) => return Err(error).with_context(|| format!("can't apply {} `{name}`", types.kind)),
+            Err(error) => {
+                return Err(error).with_context(|| format!("can't apply {} `{name}`", types.kind));
+            }
         }
     }
 }

@@ -4,6 +4,8 @@
 //! the module files and build flags lies beside the binaries; while it holds, nothing is built.
 //! `KUBEBUILDER_ASSETS` may name a folder with `etcd` and `kube-apiserver` to use instead of ours.
 
+mod loopback;
+
 use std::{
     fs::{self, File},
     io,
@@ -48,18 +50,26 @@ pub struct Binaries {
 struct Module {
     folder: &'static str,
     flags: &'static str,
+    /// Whether its servers have to be told to stay on loopback.
+    on_loopback: bool,
     programs: &'static [(&'static str, &'static str)],
 }
 
 const ETCD: (&str, &str) = ("etcd", "go.etcd.io/etcd/server/v3");
 const API_SERVER: (&str, &str) = ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
-const CONTROLLER_MANAGER: (&str, &str) =
-    ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager");
+const CONTROLLER_MANAGER: (&str, &str) = (
+    "kube-controller-manager",
+    "k8s.io/kubernetes/cmd/kube-controller-manager",
+);
 const TEKTON: Module = Module {
     folder: "tekton",
     flags: TEKTON_FLAGS,
+    on_loopback: true,
     programs: &[
-        ("tekton-controller", "github.com/tektoncd/pipeline/cmd/controller"),
+        (
+            "tekton-controller",
+            "github.com/tektoncd/pipeline/cmd/controller",
+        ),
         ("tekton-webhook", "github.com/tektoncd/pipeline/cmd/webhook"),
     ],
 };
@@ -75,11 +85,18 @@ pub fn binaries() -> Result<Binaries> {
     let lock = File::create(cache.join("lock")).context("can't create the cache's lock")?;
     lock.lock().context("can't lock the cache")?;
 
-    let assets = std::env::var_os(ASSETS_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let assets = std::env::var_os(ASSETS_VARIABLE)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
     let kubernetes = Module {
         folder: "kubernetes",
         flags: KUBERNETES_FLAGS,
-        programs: if assets.is_some() { &[CONTROLLER_MANAGER] } else { &[ETCD, API_SERVER, CONTROLLER_MANAGER] },
+        on_loopback: false,
+        programs: if assets.is_some() {
+            &[CONTROLLER_MANAGER]
+        } else {
+            &[ETCD, API_SERVER, CONTROLLER_MANAGER]
+        },
     };
     build(&kubernetes, &cache)?;
     build(&TEKTON, &cache)?;
@@ -87,7 +104,10 @@ pub fn binaries() -> Result<Binaries> {
     let given = assets.unwrap_or_else(|| cache.clone());
     for name in [ETCD.0, API_SERVER.0] {
         if !given.join(name).is_file() {
-            bail!("{} has no `{name}`; correct or unset {ASSETS_VARIABLE}", given.display());
+            bail!(
+                "{} has no `{name}`; correct or unset {ASSETS_VARIABLE}",
+                given.display()
+            );
         }
     }
     Ok(Binaries {
@@ -96,7 +116,7 @@ pub fn binaries() -> Result<Binaries> {
         kube_controller_manager: cache.join(CONTROLLER_MANAGER.0),
         tekton_controller: cache.join("tekton-controller"),
         tekton_webhook: cache.join("tekton-webhook"),
-        tekton_config: tekton_module()?.join("config"),
+        tekton_config: module_source(&module_folder(TEKTON.folder), TEKTON_MODULE)?.join("config"),
     })
 }
 
@@ -112,62 +132,103 @@ fn cache() -> Result<PathBuf> {
 }
 
 fn module_folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("control-plane").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("control-plane")
+        .join(name)
 }
 
 fn build(module: &Module, cache: &Path) -> Result<()> {
     let folder = module_folder(module.folder);
+    let stamp = stamp(&folder, module)?;
+    let is_current = |program: &str| {
+        let found = fs::read_to_string(cache.join(format!("{program}.stamp")));
+        cache.join(program).is_file() && found.is_ok_and(|found| found == stamp)
+    };
+    if module
+        .programs
+        .iter()
+        .all(|(program, _)| is_current(program))
+    {
+        return Ok(());
+    }
+    let mut arguments = vec![
+        "build".to_owned(),
+        "-ldflags".to_owned(),
+        module.flags.to_owned(),
+    ];
+    if module.on_loopback {
+        arguments.push(format!(
+            "-modfile={}",
+            loopback::changed_modules(&folder, cache)?.display()
+        ));
+    }
     for (program, package) in module.programs {
-        let stamp_file = cache.join(format!("{program}.stamp"));
-        let stamp = stamp(&folder, module.flags)?;
-        let binary = cache.join(program);
-        if binary.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+        if is_current(program) {
             continue;
         }
-        let output = binary.to_str().context("the cache's path is not UTF-8")?;
-        go(&folder, &["build", "-ldflags", module.flags, "-o", output, package])
-            .with_context(|| format!("can't build {program}"))?;
-        fs::write(&stamp_file, &stamp).with_context(|| format!("can't write {}", stamp_file.display()))?;
+        let output = cache.join(program).display().to_string();
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        arguments.extend(["-o", &output, package]);
+        go(&folder, &arguments).with_context(|| format!("can't build {program}"))?;
+        let stamp_file = cache.join(format!("{program}.stamp"));
+        fs::write(&stamp_file, &stamp)
+            .with_context(|| format!("can't write {}", stamp_file.display()))?;
     }
     Ok(())
 }
 
-/// What a binary depends on, as one digest.
-fn stamp(folder: &Path, flags: &str) -> Result<String> {
+/// What a module's binaries depend on, as one digest.
+fn stamp(folder: &Path, module: &Module) -> Result<String> {
     let mut digest = Sha256::new();
-    digest.update(flags);
+    digest.update(module.flags);
+    if module.on_loopback {
+        digest.update(loopback::stamp());
+    }
     for name in ["go.mod", "go.sum"] {
         let path = folder.join(name);
         digest.update(fs::read(&path).with_context(|| format!("can't read {}", path.display()))?);
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
-/// Where the module cache holds Tekton's sources.
-fn tekton_module() -> Result<PathBuf> {
-    let folder = module_folder(TEKTON.folder);
-    let found = go(&folder, &["list", "-m", "-f", "{{.Dir}}", TEKTON_MODULE])?;
-    if !found.is_empty() {
-        return Ok(PathBuf::from(found));
+/// Where the module cache holds the sources of a module that `folder`'s go.mod requires.
+fn module_source(folder: &Path, module: &str) -> Result<PathBuf> {
+    let list = ["list", "-m", "-f", "{{.Dir}}", module];
+    let mut found = go(folder, &list)?;
+    if found.is_empty() {
+        // Not downloaded: the binaries may have come from another machine's cache.
+        go(folder, &["mod", "download", module])?;
+        found = go(folder, &list)?;
     }
-    // The binaries may have come from another machine's cache.
-    go(&folder, &["mod", "download", TEKTON_MODULE])?;
-    Ok(PathBuf::from(go(&folder, &["list", "-m", "-f", "{{.Dir}}", TEKTON_MODULE])?))
+    Ok(PathBuf::from(found))
 }
 
 /// Runs `go` in `folder` and gives what it prints.
 fn go(folder: &Path, arguments: &[&str]) -> Result<String> {
-    let output = match Command::new("go").args(arguments).current_dir(folder).output() {
+    let output = match Command::new("go")
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+    {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            bail!("the test control plane is built with Go: install Go 1.26 or newer and put `go` on the PATH")
+            bail!(
+                "the test control plane is built with Go: install Go 1.26 or newer and put `go` on the PATH"
+            )
         }
         Err(error) => return Err(error).context("can't run go"),
     };
     if !output.status.success() {
         let told = String::from_utf8_lossy(&output.stderr);
         let lines: Vec<&str> = told.lines().collect();
-        let end = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
+        let end = lines
+            .get(lines.len().saturating_sub(20)..)
+            .unwrap_or_default()
+            .join("\n");
         bail!("`go {}` failed:\n{end}", arguments.first().unwrap_or(&""));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -14,9 +14,7 @@ use kube::Client;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    access::Access, build, kubelet::Kubelet, kubernetes::Kubernetes, tekton::Tekton,
-};
+use crate::{access::Access, build, kubelet::Kubelet, kubernetes::Kubernetes, tekton::Tekton};
 
 const FOLDER_PREFIX: &str = "penstock-control-plane-";
 
@@ -40,7 +38,14 @@ pub struct Options {
 impl Default for Options {
     /// Everything, nothing pinned, Tekton unhurried.
     fn default() -> Self {
-        Self { tekton: true, tekton_webhook: true, kubelet: true, pin_to_core: None, audit: false, tekton_qps: None }
+        Self {
+            tekton: true,
+            tekton_webhook: true,
+            kubelet: true,
+            pin_to_core: None,
+            audit: false,
+            tekton_qps: None,
+        }
     }
 }
 
@@ -70,8 +75,14 @@ impl ControlPlane {
             .name("control-plane".into())
             .spawn(move || look_after(options, ready, inbox))
             .context("can't start the control plane's thread")?;
-        let access = started.await.context("the control plane's thread ended")??;
-        Ok(Self { access, orders, thread: Some(thread) })
+        let access = started
+            .await
+            .context("the control plane's thread ended")??;
+        Ok(Self {
+            access,
+            orders,
+            thread: Some(thread),
+        })
     }
 
     /// How to reach it.
@@ -124,7 +135,10 @@ impl ControlPlane {
     /// If it does not start again.
     pub async fn restart_api_server(&self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        self.orders.send(Order::RestartApiServer(answer)).ok().context("the control plane has ended")?;
+        self.orders
+            .send(Order::RestartApiServer(answer))
+            .ok()
+            .context("the control plane has ended")?;
         answered.await.context("the control plane has ended")?
     }
 }
@@ -140,8 +154,15 @@ impl Drop for ControlPlane {
 }
 
 /// The thread's whole life.
-fn look_after(options: Options, ready: oneshot::Sender<Result<Access>>, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+fn look_after(
+    options: Options,
+    ready: oneshot::Sender<Result<Access>>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = ready.send(Err(error).context("can't start the control plane's runtime"));
@@ -191,11 +212,18 @@ impl Running {
             false => None,
         };
         let tekton = match options.tekton {
-            true => Some(Tekton::start(&binaries, options, folder.path(), &kubernetes, &client).await?),
+            true => {
+                Some(Tekton::start(&binaries, options, folder.path(), &kubernetes, &client).await?)
+            }
             false => None,
         };
         kubernetes.check()?;
-        Ok(Self { _kubelet: kubelet, _tekton: tekton, kubernetes, _folder: folder })
+        Ok(Self {
+            _kubelet: kubelet,
+            _tekton: tekton,
+            kubernetes,
+            _folder: folder,
+        })
     }
 }
 
@@ -203,9 +231,15 @@ impl Running {
 /// process that ends never drops what is shared in it.
 fn folder() -> Result<TempDir> {
     let base = std::env::temp_dir();
-    for entry in std::fs::read_dir(&base).context("can't read the folder for temporary files")?.flatten() {
+    for entry in std::fs::read_dir(&base)
+        .context("can't read the folder for temporary files")?
+        .flatten()
+    {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(FOLDER_PREFIX)).and_then(|rest| rest.split('-').next());
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(FOLDER_PREFIX))
+            .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !pid.is_empty() && !Path::new("/proc").join(pid).exists()) {
             // Another process may be removing it too.
             let _ = std::fs::remove_dir_all(entry.path());

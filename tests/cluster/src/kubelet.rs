@@ -68,7 +68,10 @@ async fn register(client: &Client, port: u16) -> Result<()> {
         "kind": "Node",
         "metadata": { "name": NODE, "labels": { "kubernetes.io/os": "linux", "kubernetes.io/hostname": NODE } },
     });
-    nodes.patch(NODE, &params, &Patch::Apply(&node)).await.context("can't register the Node")?;
+    nodes
+        .patch(NODE, &params, &Patch::Apply(&node))
+        .await
+        .context("can't register the Node")?;
     let status = json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -78,7 +81,10 @@ async fn register(client: &Client, port: u16) -> Result<()> {
             "conditions": [{ "type": "Ready", "status": "True", "reason": "StandIn" }],
         },
     });
-    nodes.patch_status(NODE, &params, &Patch::Apply(&status)).await.context("can't set the Node's status")?;
+    nodes
+        .patch_status(NODE, &params, &Patch::Apply(&status))
+        .await
+        .context("can't set the Node's status")?;
     Ok(())
 }
 
@@ -98,7 +104,10 @@ async fn take_pods(client: Client) {
 }
 
 async fn advance(pod: &Pod, client: &Client) -> Result<Action, kube::Error> {
-    let (Some(name), Some(namespace)) = (pod.metadata.name.as_deref(), pod.metadata.namespace.as_deref()) else {
+    let (Some(name), Some(namespace)) = (
+        pod.metadata.name.as_deref(),
+        pod.metadata.namespace.as_deref(),
+    ) else {
         return Ok(Action::await_change());
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
@@ -116,7 +125,9 @@ async fn advance(pod: &Pod, client: &Client) -> Result<Action, kube::Error> {
     };
     match done {
         // The pod is gone or has moved on; what is there now comes by the watch.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(Action::await_change()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
+            Ok(Action::await_change())
+        }
         Err(error) => Err(error),
         Ok(()) => Ok(Action::await_change()),
     }
@@ -129,19 +140,33 @@ async fn bind(pods: &Api<Pod>, name: &str) -> Result<(), kube::Error> {
         "metadata": { "name": name },
         "target": { "apiVersion": "v1", "kind": "Node", "name": NODE },
     });
-    pods.create_subresource::<_, serde_json::Value>("binding", name, &PostParams::default(), &binding).await?;
+    pods.create_subresource::<_, serde_json::Value>(
+        "binding",
+        name,
+        &PostParams::default(),
+        &binding,
+    )
+    .await?;
     Ok(())
 }
 
-async fn patch_status(pods: &Api<Pod>, name: &str, status: &serde_json::Value) -> Result<(), kube::Error> {
-    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
+async fn patch_status(
+    pods: &Api<Pod>,
+    name: &str,
+    status: &serde_json::Value,
+) -> Result<(), kube::Error> {
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+        .await?;
     Ok(())
 }
 
 /// Ends a deletion: the API server keeps a bound pod until its kubelet says that it has stopped.
 async fn remove(pods: &Api<Pod>, name: &str, pod: &Pod) -> Result<(), kube::Error> {
     let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
         ..DeleteParams::default().grace_period(0)
     };
     pods.delete(name, &params).await?;
@@ -150,7 +175,10 @@ async fn remove(pods: &Api<Pod>, name: &str, pod: &Pod) -> Result<(), kube::Erro
 
 /// Asks the API server rather than a watch: a hold that was set before a pod was made must count.
 async fn is_held(client: &Client, namespace: &str) -> Result<bool, kube::Error> {
-    let found = Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await?;
+    let found = Api::<Namespace>::all(client.clone())
+        .get_metadata_opt(namespace)
+        .await?;
     let annotations = found.and_then(|namespace| namespace.metadata.annotations);
-    Ok(annotations.is_some_and(|annotations| annotations.get(HOLD).is_some_and(|value| value == "true")))
+    Ok(annotations
+        .is_some_and(|annotations| annotations.get(HOLD).is_some_and(|value| value == "true")))
 }

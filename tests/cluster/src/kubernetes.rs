@@ -23,7 +23,8 @@ const SERVICE_RANGE: &str = "127.0.1.0/24";
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// Who Tekton's processes are; their rights are those of Tekton's own ClusterRoles.
-pub(crate) const TEKTON_ACCOUNTS: [&str; 2] = ["tekton-pipelines-controller", "tekton-pipelines-webhook"];
+pub(crate) const TEKTON_ACCOUNTS: [&str; 2] =
+    ["tekton-pipelines-controller", "tekton-pipelines-webhook"];
 
 /// Only what tests look for: who made and changed runs, pods and tokens. Never a body.
 const AUDIT_POLICY: &str = "\
@@ -53,7 +54,11 @@ pub(crate) struct Kubernetes {
 
 impl Kubernetes {
     /// Starts all three and waits until the API server is ready.
-    pub(crate) async fn start(binaries: &Binaries, options: &Options, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(
+        binaries: &Binaries,
+        options: &Options,
+        folder: &Path,
+    ) -> Result<Self> {
         let [etcd_port, peer_port, port] = free_ports()?;
         let etcd = etcd(binaries, options, folder, etcd_port, peer_port).start(folder)?;
 
@@ -85,7 +90,8 @@ impl Kubernetes {
             tekton_tokens,
         };
         kubernetes.start_api_server().await?;
-        kubernetes.controller_manager = Some(controller_manager(binaries, options, folder).start(folder)?);
+        kubernetes.controller_manager =
+            Some(controller_manager(binaries, options, folder).start(folder)?);
         Ok(kubernetes)
     }
 
@@ -96,7 +102,10 @@ impl Kubernetes {
     /// Fails if one of the processes has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.etcd.check()?;
-        for process in [&mut self.api_server, &mut self.controller_manager].into_iter().flatten() {
+        for process in [&mut self.api_server, &mut self.controller_manager]
+            .into_iter()
+            .flatten()
+        {
             process.check()?;
         }
         Ok(())
@@ -116,7 +125,11 @@ impl Kubernetes {
             Ok(is_ready(&client).await.then_some(()))
         })
         .await;
-        let tail = self.api_server.as_ref().map(Process::tail).unwrap_or_default();
+        let tail = self
+            .api_server
+            .as_ref()
+            .map(Process::tail)
+            .unwrap_or_default();
         waited.with_context(|| format!("the API server did not start; its log ends with:\n{tail}"))
     }
 }
@@ -125,7 +138,10 @@ async fn is_ready(client: &Client) -> bool {
     let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
         return false;
     };
-    client.request_text(request).await.is_ok_and(|answer| answer == "ok")
+    client
+        .request_text(request)
+        .await
+        .is_ok_and(|answer| answer == "ok")
 }
 
 fn token_file(admin: &str, tekton: &[String; 2]) -> String {
@@ -138,7 +154,13 @@ fn token_file(admin: &str, tekton: &[String; 2]) -> String {
     lines
 }
 
-fn etcd(binaries: &Binaries, options: &Options, folder: &Path, port: u16, peer_port: u16) -> Program {
+fn etcd(
+    binaries: &Binaries,
+    options: &Options,
+    folder: &Path,
+    port: u16,
+    peer_port: u16,
+) -> Program {
     let client = format!("http://127.0.0.1:{port}");
     let peer = format!("http://127.0.0.1:{peer_port}");
     Program {
@@ -159,7 +181,13 @@ fn etcd(binaries: &Binaries, options: &Options, folder: &Path, port: u16, peer_p
     }
 }
 
-fn api_server(binaries: &Binaries, options: &Options, folder: &Path, etcd_port: u16, port: u16) -> Program {
+fn api_server(
+    binaries: &Binaries,
+    options: &Options,
+    folder: &Path,
+    etcd_port: u16,
+    port: u16,
+) -> Program {
     let file = |name: &str| folder.join(name).display().to_string();
     let mut arguments = vec![
         format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
@@ -172,8 +200,14 @@ fn api_server(binaries: &Binaries, options: &Options, folder: &Path, etcd_port: 
         format!("--tls-cert-file={}", file("apiserver.pem")),
         format!("--tls-private-key-file={}", file("apiserver-key.pem")),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
-        format!("--service-account-key-file={}", file("service-accounts.pem")),
-        format!("--service-account-signing-key-file={}", file("service-accounts-key.pem")),
+        format!(
+            "--service-account-key-file={}",
+            file("service-accounts.pem")
+        ),
+        format!(
+            "--service-account-signing-key-file={}",
+            file("service-accounts-key.pem")
+        ),
         format!("--service-cluster-ip-range={SERVICE_RANGE}"),
         format!("--token-auth-file={}", file("tokens.csv")),
         "--authorization-mode=RBAC".into(),
@@ -201,7 +235,10 @@ fn controller_manager(binaries: &Binaries, options: &Options, folder: &Path) -> 
         arguments: vec![
             format!("--kubeconfig={}", file("kubeconfig")),
             "--controllers=serviceaccount,garbagecollector,namespace".into(),
-            format!("--service-account-private-key-file={}", file("service-accounts-key.pem")),
+            format!(
+                "--service-account-private-key-file={}",
+                file("service-accounts-key.pem")
+            ),
             "--leader-elect=false".into(),
             "--secure-port=0".into(),
         ],

@@ -63,9 +63,17 @@ impl TestPlace {
         apply_host(access, &client).await?;
         let random = uuid::Uuid::new_v4().simple().to_string();
         let namespace = format!("{prefix}-{}", random.split_at(8).0);
-        apply::apply_in_order(&client, &apply::parse(&PLACE_YAML.replace(EXAMPLE_NAMESPACE, &namespace))?).await?;
+        apply::apply_in_order(
+            &client,
+            &apply::parse(&PLACE_YAML.replace(EXAMPLE_NAMESPACE, &namespace))?,
+        )
+        .await?;
         let host_token = Token(request_token(&client, HOST, HOST).await?);
-        Ok(Self { access: access.clone(), namespace, host_token })
+        Ok(Self {
+            access: access.clone(),
+            namespace,
+            host_token,
+        })
     }
 
     /// The namespace's name.
@@ -133,7 +141,10 @@ impl TestPlace {
     /// If the namespace can't be deleted.
     pub async fn delete(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.access.client().await?);
-        namespaces.delete(&self.namespace, &DeleteParams::default()).await.context("can't delete the namespace")?;
+        namespaces
+            .delete(&self.namespace, &DeleteParams::default())
+            .await
+            .context("can't delete the namespace")?;
         Ok(())
     }
 
@@ -141,7 +152,11 @@ impl TestPlace {
         let namespaces: Api<Namespace> = Api::all(self.access.client().await?);
         let patch = json!({ "metadata": { "annotations": { HOLD: hold } } });
         namespaces
-            .patch(&self.namespace, &PatchParams::default(), &Patch::Merge(&patch))
+            .patch(
+                &self.namespace,
+                &PatchParams::default(),
+                &Patch::Merge(&patch),
+            )
             .await
             .context("can't annotate the namespace")?;
         Ok(())
@@ -167,12 +182,18 @@ async fn apply_host(access: &Access, client: &Client) -> Result<()> {
 async fn request_token(client: &Client, namespace: &str, account: &str) -> Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let request = TokenRequest {
-        spec: TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() },
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        }),
         ..TokenRequest::default()
     };
     let answer = accounts
         .create_token_request(account, &PostParams::default(), &request)
         .await
         .with_context(|| format!("no token for {namespace}/{account}"))?;
-    Ok(answer.status.context("a TokenRequest without an answer")?.token)
+    answer
+        .status
+        .and_then(|status| status.token)
+        .context("a TokenRequest without a token")
 }

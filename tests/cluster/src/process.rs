@@ -60,18 +60,33 @@ impl Program {
             .stdout(output)
             .stderr(errors);
         let child = command.spawn().with_context(|| {
-            format!("can't start {}: are setpriv and taskset (util-linux) installed?", self.name)
+            format!(
+                "can't start {}: are setpriv and taskset (util-linux) installed?",
+                self.name
+            )
         })?;
-        Ok(Process { name: self.name, child, log })
+        Ok(Process {
+            name: self.name,
+            child,
+            log,
+        })
     }
 }
 
 impl Process {
     /// Fails, with the end of the log, if the process has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
-        match self.child.try_wait().with_context(|| format!("can't look after {}", self.name))? {
+        match self
+            .child
+            .try_wait()
+            .with_context(|| format!("can't look after {}", self.name))?
+        {
             None => Ok(()),
-            Some(status) => bail!("{} ended ({status}); its log ends with:\n{}", self.name, self.tail()),
+            Some(status) => bail!(
+                "{} ended ({status}); its log ends with:\n{}",
+                self.name,
+                self.tail()
+            ),
         }
     }
 
@@ -80,7 +95,10 @@ impl Process {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(QUOTED_LINES)..).unwrap_or_default().join("\n")
+        lines
+            .get(lines.len().saturating_sub(QUOTED_LINES)..)
+            .unwrap_or_default()
+            .join("\n")
     }
 }
 
@@ -92,15 +110,74 @@ impl Drop for Process {
     }
 }
 
-/// As many different free ports as asked for. They are free on every address, because Tekton's
-/// processes can't be told to listen on loopback alone.
+/// As many different free ports as asked for, free on every address of loopback.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("no port is free")?;
-        *port = listener.local_addr().context("a port without an address")?.port();
+        *port = listener
+            .local_addr()
+            .context("a port without an address")?
+            .port();
         held.push(listener);
     }
     Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wait;
+
+    fn shell(script: &str) -> Program {
+        Program {
+            name: "shell",
+            binary: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: BTreeMap::new(),
+            core: None,
+        }
+    }
+
+    async fn why_ended(process: &mut Process) -> String {
+        wait::until(
+            "the end of the process",
+            Duration::from_secs(10),
+            async || Ok(process.check().err().map(|error| error.to_string())),
+        )
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_is_reported_with_the_end_of_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "for i in $(seq 100); do echo line $i; done; echo port in use >&2; exit 3";
+        let mut process = shell(script).start(folder.path()).unwrap();
+        let why = why_ended(&mut process).await;
+        assert!(
+            why.contains("exit status: 3") && why.ends_with("line 100\nport in use"),
+            "{why}"
+        );
+        assert!(!why.contains("line 50\n"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_process_does_not_outlive_the_thread_that_started_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        // Signalled through a file, so that the thread does not end before `setpriv` has done its work.
+        let thread = std::thread::spawn(move || {
+            let process = shell("touch started; sleep 600").start(&path).unwrap();
+            while !path.join("started").exists() {
+                std::thread::yield_now();
+            }
+            process
+        });
+        let mut process = thread.join().unwrap();
+        assert!(why_ended(&mut process).await.contains("signal: 9"));
+    }
 }

@@ -28,7 +28,11 @@ static SHARED: OnceCell<Shared> = OnceCell::const_new();
 /// The options of a shared control plane: everything, with an audit log and a quick Tekton.
 #[must_use]
 pub fn shared_options() -> Options {
-    Options { audit: true, tekton_qps: Some(200), ..Options::default() }
+    Options {
+        audit: true,
+        tekton_qps: Some(200),
+        ..Options::default()
+    }
 }
 
 /// The control plane of this test run. Tests must not restart or fill it; one that wants to starts
@@ -47,7 +51,9 @@ pub async fn shared() -> Result<&'static Access> {
 async fn find_or_start() -> Shared {
     let found = match std::env::var_os(KUBECONFIG_VARIABLE).filter(|path| !path.is_empty()) {
         Some(path) => Access::from_kubeconfig(Path::new(&path)).map(Shared::Found),
-        None => ControlPlane::start(shared_options()).await.map(Shared::Started),
+        None => ControlPlane::start(shared_options())
+            .await
+            .map(Shared::Started),
     };
     found.unwrap_or_else(|error| Shared::Failed(format!("{error:#}")))
 }

@@ -1,7 +1,7 @@
 //! Tekton: its configuration applied from its own Go module, its webhook and its controller.
 //!
 //! Arguments and environment are read from the Deployments in Tekton's `config/`, so a newer Tekton
-//! brings its own. Its processes listen on every address: it has no setting for that.
+//! brings its own.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 const NAMESPACE: &str = "tekton-pipelines";
 const WEBHOOK_SERVICE: &str = "tekton-pipelines-webhook";
 /// Within the services' range, which is on loopback.
-const WEBHOOK_ADDRESS: &str = "127.0.1.10";
+pub(crate) const WEBHOOK_ADDRESS: &str = "127.0.1.10";
 const READY_LIMIT: Duration = Duration::from_secs(90);
 
 /// Tekton's running processes.
@@ -60,31 +60,61 @@ impl Tekton {
         let ports = Ports::free()?;
         let webhook_port = options.tekton_webhook.then_some(ports.webhook);
         let objects = configuration(&binaries.tekton_config, webhook_port)?;
-        let (first, rest): (Vec<_>, Vec<_>) =
-            objects.into_iter().partition(|object| kind(object) == "Namespace");
+        let (first, rest): (Vec<_>, Vec<_>) = objects
+            .into_iter()
+            .partition(|object| kind(object) == "Namespace");
         apply::apply(client, &first).await?;
         apply::apply(client, &rest).await?;
 
-        let mut start = |index: usize, name, binary: &Path, deployment: &str, extra: BTreeMap<String, String>| {
+        let start = |index: usize,
+                     name,
+                     binary: &Path,
+                     deployment: &str,
+                     extra: BTreeMap<String, String>| {
             let account = TEKTON_ACCOUNTS.get(index).context("no such account")?;
-            let token = kubernetes.tekton_tokens.get(index).context("no such token")?;
+            let token = kubernetes
+                .tekton_tokens
+                .get(index)
+                .context("no such token")?;
             let config = folder.join(format!("{account}.kubeconfig"));
             write_kubeconfig(kubernetes.access(), token, &config)?;
-            let mut program = deployed(&binaries.tekton_config.join(deployment), name, binary, options)?;
+            let mut program = deployed(
+                &binaries.tekton_config.join(deployment),
+                name,
+                binary,
+                options,
+            )?;
             program.environment.extend(extra);
-            program.arguments.extend(["-kubeconfig".into(), config.display().to_string(), "-disable-ha".into()]);
+            program.arguments.extend([
+                "-kubeconfig".into(),
+                config.display().to_string(),
+                "-disable-ha".into(),
+            ]);
             if let Some(qps) = options.tekton_qps {
                 program.arguments.push(format!("-kube-api-qps={qps}"));
-                program.arguments.push(format!("-kube-api-burst={}", qps * 2));
+                program
+                    .arguments
+                    .push(format!("-kube-api-burst={}", qps * 2));
             }
             program.start(folder)
         };
         let mut webhook = match options.tekton_webhook {
-            true => Some(start(1, "tekton-webhook", &binaries.tekton_webhook, "webhook.yaml", ports.of_webhook())?),
+            true => Some(start(
+                1,
+                "tekton-webhook",
+                &binaries.tekton_webhook,
+                "webhook.yaml",
+                ports.of_webhook(),
+            )?),
             false => None,
         };
-        let mut controller =
-            start(0, "tekton-controller", &binaries.tekton_controller, "controller.yaml", ports.of_controller())?;
+        let mut controller = start(
+            0,
+            "tekton-controller",
+            &binaries.tekton_controller,
+            "controller.yaml",
+            ports.of_controller(),
+        )?;
 
         wait::until("a Tekton that takes runs", READY_LIMIT, async || {
             controller.check()?;
@@ -99,7 +129,10 @@ impl Tekton {
             let webhook = webhook.as_ref().map(Process::tail).unwrap_or_default();
             format!("the logs end with:\n{}\n{webhook}", controller.tail())
         })?;
-        Ok(Self { _controller: controller, _webhook: webhook })
+        Ok(Self {
+            _controller: controller,
+            _webhook: webhook,
+        })
     }
 }
 
@@ -114,8 +147,20 @@ struct Ports {
 
 impl Ports {
     fn free() -> Result<Self> {
-        let [webhook, webhook_probes, webhook_profiling, controller_probes, controller_profiling] = free_ports()?;
-        Ok(Self { webhook, webhook_probes, webhook_profiling, controller_probes, controller_profiling })
+        let [
+            webhook,
+            webhook_probes,
+            webhook_profiling,
+            controller_probes,
+            controller_profiling,
+        ] = free_ports()?;
+        Ok(Self {
+            webhook,
+            webhook_probes,
+            webhook_profiling,
+            controller_probes,
+            controller_profiling,
+        })
     }
 
     fn of_webhook(&self) -> BTreeMap<String, String> {
@@ -143,19 +188,33 @@ fn write_kubeconfig(access: &Access, token: &str, path: &Path) -> Result<()> {
 }
 
 fn kind(object: &DynamicObject) -> &str {
-    object.types.as_ref().map_or("", |types| types.kind.as_str())
+    object
+        .types
+        .as_ref()
+        .map_or("", |types| types.kind.as_str())
 }
 
 /// All objects of Tekton's configuration that a control plane without nodes can use, with the
 /// webhooks led to `webhook_port` or left out.
 fn configuration(config: &Path, webhook_port: Option<u16>) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
-    for folder in [config.to_owned(), config.join("100-namespace"), config.join("300-crds")] {
-        for entry in fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))? {
+    for folder in [
+        config.to_owned(),
+        config.join("100-namespace"),
+        config.join("300-crds"),
+    ] {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("can't read {}", folder.display()))?
+        {
             let path = entry.context("can't read Tekton's configuration")?.path();
-            if path.extension().is_some_and(|extension| extension == "yaml") {
-                let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;
-                objects.extend(apply::parse(&text).with_context(|| format!("in {}", path.display()))?);
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("can't read {}", path.display()))?;
+                objects
+                    .extend(apply::parse(&text).with_context(|| format!("in {}", path.display()))?);
             }
         }
     }
@@ -167,12 +226,23 @@ fn configuration(config: &Path, webhook_port: Option<u16>) -> Result<Vec<Dynamic
     for object in &mut objects {
         match kind(object) {
             "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
-                for webhook in object.data.pointer_mut("/webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+                for webhook in object
+                    .data
+                    .pointer_mut("/webhooks")
+                    .and_then(Value::as_array_mut)
+                    .into_iter()
+                    .flatten()
+                {
                     set_port(webhook.pointer_mut("/clientConfig/service"), webhook_port);
                 }
             }
             "CustomResourceDefinition" => match webhook_port {
-                Some(_) => set_port(object.data.pointer_mut("/spec/conversion/webhook/clientConfig/service"), webhook_port),
+                Some(_) => set_port(
+                    object
+                        .data
+                        .pointer_mut("/spec/conversion/webhook/clientConfig/service"),
+                    webhook_port,
+                ),
                 None => {
                     if let Some(conversion) = object.data.pointer_mut("/spec/conversion") {
                         *conversion = json!({ "strategy": "None" });
@@ -216,21 +286,42 @@ fn service(port: u16) -> Result<DynamicObject> {
 
 /// The program that the Deployment in `file` would run, with `binary` in the place of its image.
 fn deployed(file: &Path, name: &'static str, binary: &Path, options: &Options) -> Result<Program> {
-    let text = fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
+    let text =
+        fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
     let deployment = apply::parse(&text)?
         .into_iter()
         .find(|object| kind(object) == "Deployment")
         .with_context(|| format!("{} has no Deployment", file.display()))?;
-    let container = deployment.data.pointer("/spec/template/spec/containers/0").context("a Deployment without containers")?;
+    let container = deployment
+        .data
+        .pointer("/spec/template/spec/containers/0")
+        .context("a Deployment without containers")?;
 
-    let list = |key: &str| container.get(key).and_then(Value::as_array).into_iter().flatten();
+    let list = |key: &str| {
+        container
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     let arguments = list("args").filter_map(Value::as_str).map(image).collect();
     let environment = list("env")
-        .filter_map(|entry| Some((entry.get("name")?.as_str()?.into(), entry.get("value")?.as_str()?.into())))
+        .filter_map(|entry| {
+            Some((
+                entry.get("name")?.as_str()?.into(),
+                entry.get("value")?.as_str()?.into(),
+            ))
+        })
         // The files for registries' certificates are mounted into pods; there is no pod.
         .filter(|(name, _): &(String, String)| !name.starts_with("SSL_CERT"))
         .collect();
-    Ok(Program { name, binary: binary.to_owned(), arguments, environment, core: options.pin_to_core })
+    Ok(Program {
+        name,
+        binary: binary.to_owned(),
+        arguments,
+        environment,
+        core: options.pin_to_core,
+    })
 }
 
 /// An argument as Tekton's release would have it: an image by digest for a Go package. No kubelet
@@ -243,12 +334,15 @@ fn image(argument: &str) -> String {
 }
 
 async fn listens(port: u16) -> bool {
-    tokio::net::TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await.is_ok()
+    tokio::net::TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))
+        .await
+        .is_ok()
 }
 
 /// Creates a run without storing it, and looks whether the webhook has set the defaults.
 async fn takes_runs(client: &Client, defaults_expected: bool) -> bool {
-    let runs: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &pipeline_run_resource());
+    let runs: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), "default", &pipeline_run_resource());
     let run = json!({
         "apiVersion": "tekton.dev/v1",
         "kind": "PipelineRun",
@@ -258,9 +352,14 @@ async fn takes_runs(client: &Client, defaults_expected: bool) -> bool {
     let Ok(run) = serde_json::from_value(run) else {
         return false;
     };
-    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     match runs.create(&params, &run).await {
-        Ok(stored) => !defaults_expected || stored.data.pointer("/spec/timeouts/pipeline").is_some(),
+        Ok(stored) => {
+            !defaults_expected || stored.data.pointer("/spec/timeouts/pipeline").is_some()
+        }
         Err(_) => false,
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! A stand-in is only as good as what is known to be missing from it: each module's documentation lists what it does
 //! not do. Tests that must be sure about Kubernetes or Tekton use `penstock-control-plane`, which is the real thing.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

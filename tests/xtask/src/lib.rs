@@ -1,3 +1,9 @@
 //! Developer commands of this repository, as a library: tests build guests by it.
 
+pub mod cache;
+pub mod ci;
+pub mod control_plane;
 pub mod guests;
+pub mod part;
+pub mod test;
+pub mod tools;

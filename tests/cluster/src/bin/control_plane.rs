@@ -78,7 +78,8 @@ async fn run(arguments: Arguments) -> Result<()> {
     });
     // Written beside and renamed, so a reader never sees half of it.
     let half = arguments.ready_file.with_extension("part");
-    std::fs::write(&half, format!("{ready:#}\n")).with_context(|| format!("can't write {}", half.display()))?;
+    std::fs::write(&half, format!("{ready:#}\n"))
+        .with_context(|| format!("can't write {}", half.display()))?;
     std::fs::rename(&half, &arguments.ready_file).context("can't write the ready file")?;
 
     tokio::select! {
@@ -94,5 +95,6 @@ async fn run(arguments: Arguments) -> Result<()> {
 fn pin(core: usize) -> Result<()> {
     let mut cores = rustix::thread::CpuSet::new();
     cores.set(core);
-    rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("can't stay on core {core}"))
+    rustix::thread::sched_setaffinity(None, &cores)
+        .with_context(|| format!("can't stay on core {core}"))
 }

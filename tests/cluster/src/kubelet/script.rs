@@ -36,7 +36,11 @@ impl Outcome {
     /// The outcome of a step that never ran.
     #[must_use]
     pub fn skipped() -> Self {
-        Self { exit_code: 1, skipped: true, ..Self::default() }
+        Self {
+            exit_code: 1,
+            skipped: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -72,9 +76,14 @@ pub fn read(text: &str) -> Outcome {
                 break;
             }
             ["echo", rest @ ..] => say(&mut outcome, rest, "\n"),
-            ["printf", "%s" | "%s\\n", rest @ ..] | ["printf", rest @ ..] => say(&mut outcome, rest, ""),
+            ["printf", "%s" | "%s\\n", rest @ ..] | ["printf", rest @ ..] => {
+                say(&mut outcome, rest, "")
+            }
             [] | ["set", ..] | ["true" | ":"] => {}
-            _ => outcome.log.push_str(&format!("(the kubelet stand-in does not run: {})\n", words.join(" "))),
+            _ => outcome.log.push_str(&format!(
+                "(the kubelet stand-in does not run: {})\n",
+                words.join(" ")
+            )),
         }
     }
     outcome
@@ -86,7 +95,9 @@ fn say(outcome: &mut Outcome, words: &[&str], end: &str) {
         ["-n", rest @ ..] => (rest, ""),
         _ => (words, end),
     };
-    let redirected = words.iter().position(|word| matches!(*word, ">" | ">>" | "|"));
+    let redirected = words
+        .iter()
+        .position(|word| matches!(*word, ">" | ">>" | "|"));
     let (said, target) = words.split_at(redirected.unwrap_or(words.len()));
     let mut said = said.join(" ");
     said.push_str(end);
@@ -147,11 +158,18 @@ fn commands(text: &str) -> Vec<Vec<String>> {
 fn text(pod: &Pod, container: &Container) -> String {
     let arguments = container.args.as_deref().unwrap_or_default();
     let mut line: Vec<&str> = Vec::new();
-    match arguments.iter().position(|argument| argument == "-entrypoint") {
+    match arguments
+        .iter()
+        .position(|argument| argument == "-entrypoint")
+    {
         // Tekton's entrypoint: `… -entrypoint PROGRAM -- ARGUMENTS`.
         Some(at) => {
             line.extend(arguments.get(at + 1).map(String::as_str));
-            let behind = arguments.iter().skip(at).skip_while(|argument| *argument != "--").skip(1);
+            let behind = arguments
+                .iter()
+                .skip(at)
+                .skip_while(|argument| *argument != "--")
+                .skip(1);
             line.extend(behind.map(String::as_str));
         }
         None => {
@@ -160,7 +178,9 @@ fn text(pod: &Pod, container: &Container) -> String {
         }
     }
     match line.as_slice() {
-        [file, ..] if file.starts_with("/tekton/scripts/") => placed_script(pod, file).unwrap_or_default(),
+        [file, ..] if file.starts_with("/tekton/scripts/") => {
+            placed_script(pod, file).unwrap_or_default()
+        }
         [.., "-c" | "-ec" | "-ce" | "-exc", text] => (*text).to_owned(),
         words => words.join(" "),
     }
@@ -168,22 +188,45 @@ fn text(pod: &Pod, container: &Container) -> String {
 
 /// The script that Tekton's init container writes to `file`: base64 in a here-document.
 fn placed_script(pod: &Pod, file: &str) -> Option<String> {
-    let init = pod.spec.as_ref()?.init_containers.as_ref()?.iter().find(|init| init.name == PLACE_SCRIPTS)?;
+    let init = pod
+        .spec
+        .as_ref()?
+        .init_containers
+        .as_ref()?
+        .iter()
+        .find(|init| init.name == PLACE_SCRIPTS)?;
     let shell = init.args.as_ref()?.last()?;
-    let mut lines = shell.lines().skip_while(|line| *line != format!("scriptfile=\"{file}\""));
-    let encoded = lines.by_ref().skip_while(|line| !line.starts_with("cat > ")).nth(1)?;
+    let mut lines = shell
+        .lines()
+        .skip_while(|line| *line != format!("scriptfile=\"{file}\""));
+    let encoded = lines
+        .by_ref()
+        .skip_while(|line| !line.starts_with("cat > "))
+        .nth(1)?;
     decode_base64(encoded).ok()
 }
 
 /// `exit-N` in the image's name, an argument or a variable.
 fn told_exit_code(container: &Container) -> Option<i32> {
-    let variables = container.env.iter().flatten().filter_map(|variable| variable.value.as_deref());
+    let variables = container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value.as_deref());
     let arguments = container.args.iter().flatten().map(String::as_str);
-    container.image.as_deref().into_iter().chain(arguments).chain(variables).find_map(|text| {
-        let (_, rest) = text.split_once("exit-")?;
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| rest.split_at(end).0);
-        digits.parse().ok()
-    })
+    container
+        .image
+        .as_deref()
+        .into_iter()
+        .chain(arguments)
+        .chain(variables)
+        .find_map(|text| {
+            let (_, rest) = text.split_once("exit-")?;
+            let digits = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .map_or(rest, |end| rest.split_at(end).0);
+            digits.parse().ok()
+        })
 }
 
 #[cfg(test)]
@@ -194,13 +237,22 @@ mod tests {
         let outcome = read(text);
         assert_eq!(outcome.exit_code, exit_code, "{text}");
         assert_eq!(outcome.log, log, "{text}");
-        let found: Vec<(&str, &str)> = outcome.results.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let found: Vec<(&str, &str)> = outcome
+            .results
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
         assert_eq!(found, results, "{text}");
     }
 
     #[test]
     fn echo_is_logged_and_quotes_are_taken_off() {
-        check("#!/bin/sh\nset -e\necho 'a; b' \"c d\" # why\n", 0, "a; b c d\n", &[]);
+        check(
+            "#!/bin/sh\nset -e\necho 'a; b' \"c d\" # why\n",
+            0,
+            "a; b c d\n",
+            &[],
+        );
     }
 
     #[test]
@@ -211,13 +263,28 @@ mod tests {
 
     #[test]
     fn what_goes_to_a_results_file_is_a_result() {
-        check("echo -n sha256:1 > /tekton/results/digest", 0, "", &[("digest", "sha256:1")]);
-        check("printf %s main | tee /tekton/results/branch", 0, "main", &[("branch", "main")]);
+        check(
+            "echo -n sha256:1 > /tekton/results/digest",
+            0,
+            "",
+            &[("digest", "sha256:1")],
+        );
+        check(
+            "printf %s main | tee /tekton/results/branch",
+            0,
+            "main",
+            &[("branch", "main")],
+        );
     }
 
     #[test]
     fn a_command_that_is_not_known_is_said_in_the_log() {
-        check("cargo test", 0, "(the kubelet stand-in does not run: cargo test)\n", &[]);
+        check(
+            "cargo test",
+            0,
+            "(the kubelet stand-in does not run: cargo test)\n",
+            &[],
+        );
     }
 
     #[test]
@@ -227,7 +294,10 @@ mod tests {
 
     #[test]
     fn an_image_can_order_an_exit_code() {
-        let container = Container { image: Some("example/exit-7:1".into()), ..Container::default() };
+        let container = Container {
+            image: Some("example/exit-7:1".into()),
+            ..Container::default()
+        };
         assert_eq!(play(&Pod::default(), &container).exit_code, 7);
     }
 }

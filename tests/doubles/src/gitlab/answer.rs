@@ -41,12 +41,20 @@ enum Refusal {
 
 impl ApiError {
     fn json(status: u16, body: Value) -> Self {
-        Self { status, body: Refusal::Json(body), headers: Vec::new() }
+        Self {
+            status,
+            body: Refusal::Json(body),
+            headers: Vec::new(),
+        }
     }
 
     /// `{"message": "404 Project Not Found"}`.
     pub(crate) fn not_found(what: &str) -> Self {
-        let message = if what.is_empty() { "404 Not Found".to_owned() } else { format!("404 {what} Not Found") };
+        let message = if what.is_empty() {
+            "404 Not Found".to_owned()
+        } else {
+            format!("404 {what} Not Found")
+        };
         Self::json(404, json!({ "message": message }))
     }
 
@@ -77,7 +85,10 @@ impl ApiError {
 
     /// `{"error", "error_description"}`, as the token checks answer.
     pub(crate) fn oauth(status: u16, error: &str, description: &str) -> Self {
-        Self::json(status, json!({ "error": error, "error_description": description }))
+        Self::json(
+            status,
+            json!({ "error": error, "error_description": description }),
+        )
     }
 
     /// `insufficient_scope`, which also names the scopes that would do.
@@ -99,10 +110,17 @@ impl ApiError {
             headers.push(("retry-after", seconds.to_string()));
             headers.push(("ratelimit-limit", "2000".to_owned()));
             headers.push(("ratelimit-remaining", "0".to_owned()));
-            headers.push(("ratelimit-reset", (jiff::Timestamp::now().as_second() + seconds as i64).to_string()));
+            headers.push((
+                "ratelimit-reset",
+                (jiff::Timestamp::now().as_second() + seconds as i64).to_string(),
+            ));
             headers.push(("ratelimit-name", "throttle_authenticated_api".to_owned()));
         }
-        Self { status: 429, body: Refusal::Plain("Retry later\n"), headers }
+        Self {
+            status: 429,
+            body: Refusal::Plain("Retry later\n"),
+            headers,
+        }
     }
 
     /// 429 of a single endpoint's own limit, in JSON.
@@ -122,7 +140,10 @@ impl ApiError {
             Refusal::Json(value) => ("application/json", value.to_string()),
             Refusal::Plain(text) => ("text/plain", text.to_owned()),
         };
-        builder.header("content-type", kind).body(Body::from(body)).expect("a response")
+        builder
+            .header("content-type", kind)
+            .body(Body::from(body))
+            .expect("a response")
     }
 }
 
@@ -144,7 +165,8 @@ impl Answer {
             Self::One(status, value) => builder.status(status).body(Body::from(value.to_string())),
             Self::Nothing => Response::builder().status(204).body(Body::empty()),
             Self::Raw(bytes, headers) => {
-                let mut builder = Response::builder().header("content-type", "application/octet-stream");
+                let mut builder =
+                    Response::builder().header("content-type", "application/octet-stream");
                 for (name, value) in headers {
                     builder = builder.header(name, value);
                 }
@@ -154,7 +176,9 @@ impl Answer {
             Self::KeyedRows(rows) if call.text("pagination").as_deref() == Some("keyset") => {
                 return by_key(rows, call, base);
             }
-            Self::KeyedRows(rows) => return by_offset(rows.into_iter().map(|(_, row)| row).collect(), call, base),
+            Self::KeyedRows(rows) => {
+                return by_offset(rows.into_iter().map(|(_, row)| row).collect(), call, base);
+            }
         };
         Ok(response.expect("a response"))
     }
@@ -163,7 +187,9 @@ impl Answer {
 fn rows_per_page(call: &Call) -> Result<usize, ApiError> {
     let asked = call.number("per_page")?.unwrap_or(20) as usize;
     if asked == 0 {
-        return Err(ApiError::parameter("per_page does not have a valid value".to_owned()));
+        return Err(ApiError::parameter(
+            "per_page does not have a valid value".to_owned(),
+        ));
     }
     Ok(asked.min(100))
 }
@@ -187,9 +213,20 @@ fn by_offset(rows: Vec<Value>, call: &Call, base: &str) -> Result<Response<Body>
     let page = call.number("page")?.unwrap_or(1).max(1) as usize;
     let total = rows.len();
     let pages = total.div_ceil(per_page).max(1);
-    let shown: Vec<Value> = rows.into_iter().skip((page - 1) * per_page).take(per_page).collect();
+    let shown: Vec<Value> = rows
+        .into_iter()
+        .skip((page - 1) * per_page)
+        .take(per_page)
+        .collect();
     let at = |number: usize| {
-        link(call, base, &[("page", number.to_string()), ("per_page", per_page.to_string())])
+        link(
+            call,
+            base,
+            &[
+                ("page", number.to_string()),
+                ("per_page", per_page.to_string()),
+            ],
+        )
     };
     let mut links = Vec::new();
     if page > 1 {
@@ -203,14 +240,33 @@ fn by_offset(rows: Vec<Value>, call: &Call, base: &str) -> Result<Response<Body>
         .header("content-type", "application/json")
         .header("x-page", page.to_string())
         .header("x-per-page", per_page.to_string())
-        .header("x-next-page", if page < pages { (page + 1).to_string() } else { String::new() })
-        .header("x-prev-page", if page > 1 { (page - 1).to_string() } else { String::new() });
+        .header(
+            "x-next-page",
+            if page < pages {
+                (page + 1).to_string()
+            } else {
+                String::new()
+            },
+        )
+        .header(
+            "x-prev-page",
+            if page > 1 {
+                (page - 1).to_string()
+            } else {
+                String::new()
+            },
+        );
     if total <= COUNTED_ROWS {
         links.push(format!("<{}>; rel=\"last\"", at(pages)));
-        builder = builder.header("x-total", total.to_string()).header("x-total-pages", pages.to_string());
+        builder = builder
+            .header("x-total", total.to_string())
+            .header("x-total-pages", pages.to_string());
     }
     let body = Body::from(Value::Array(shown).to_string());
-    Ok(builder.header("link", links.join(", ")).body(body).expect("a response"))
+    Ok(builder
+        .header("link", links.join(", "))
+        .body(body)
+        .expect("a response"))
 }
 
 fn by_key(rows: Vec<(String, Value)>, call: &Call, base: &str) -> Result<Response<Body>, ApiError> {
@@ -219,7 +275,12 @@ fn by_key(rows: Vec<(String, Value)>, call: &Call, base: &str) -> Result<Respons
         None => 0,
         Some(token) => match rows.iter().position(|(key, _)| *key == token) {
             Some(position) => position + 1,
-            None => return Err(ApiError::message(404, "404 invalid revision or path Not Found")),
+            None => {
+                return Err(ApiError::message(
+                    404,
+                    "404 invalid revision or path Not Found",
+                ));
+            }
         },
     };
     let more = start + per_page < rows.len();
@@ -228,9 +289,18 @@ fn by_key(rows: Vec<(String, Value)>, call: &Call, base: &str) -> Result<Respons
         .header("content-type", "application/json")
         .header("x-per-page", per_page.to_string());
     if let (true, Some((last, _))) = (more, shown.last()) {
-        let next = link(call, base, &[("page_token", last.clone()), ("per_page", per_page.to_string())]);
+        let next = link(
+            call,
+            base,
+            &[
+                ("page_token", last.clone()),
+                ("per_page", per_page.to_string()),
+            ],
+        );
         builder = builder.header("link", format!("<{next}>; rel=\"next\""));
     }
     let body = Value::Array(shown.into_iter().map(|(_, row)| row).collect());
-    Ok(builder.body(Body::from(body.to_string())).expect("a response"))
+    Ok(builder
+        .body(Body::from(body.to_string()))
+        .expect("a response"))
 }

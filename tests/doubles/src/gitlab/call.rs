@@ -24,12 +24,17 @@ pub(crate) struct Call {
 impl Call {
     /// Reads parameters as GitLab's Grape does: query, JSON body and form body are one namespace.
     pub(crate) fn new(received: &Received, who: Identity) -> Result<Self, ApiError> {
-        let path = received.path.trim_start_matches("/api/v4").trim_matches('/');
+        let path = received
+            .path
+            .trim_start_matches("/api/v4")
+            .trim_matches('/');
         let segments = path
             .split('/')
             .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
             .collect();
-        let query = form_urlencoded::parse(received.query.as_bytes()).into_owned().collect();
+        let query = form_urlencoded::parse(received.query.as_bytes())
+            .into_owned()
+            .collect();
         Ok(Self {
             method: received.method.as_str().to_owned(),
             segments,
@@ -44,34 +49,51 @@ impl Call {
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.body.get(name) {
             Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Null) | None => {
-                self.query.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
-            }
+            Some(Value::Null) | None => self
+                .query
+                .iter()
+                .rev()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.clone()),
             Some(other) => Some(other.to_string()),
         }
     }
 
     /// A text that must be there.
     pub(crate) fn required(&self, name: &str) -> Result<String, ApiError> {
-        self.text(name).ok_or_else(|| ApiError::parameter(format!("{name} is missing")))
+        self.text(name)
+            .ok_or_else(|| ApiError::parameter(format!("{name} is missing")))
     }
 
     /// A whole number; anything else is GitLab's `is invalid`.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.text(name)
-            .map(|text| text.parse().map_err(|_| ApiError::parameter(format!("{name} is invalid"))))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| ApiError::parameter(format!("{name} is invalid")))
+            })
             .transpose()
     }
 
-    /// `true`, `1`, `yes` and `on` are true.
+    /// `true`, `1`, `yes` and `on` in any case are true: clients send `True` too.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
-        self.text(name).map(|text| matches!(text.as_str(), "true" | "1" | "yes" | "on" | "t"))
+        let text = self.text(name)?.to_lowercase();
+        Some(matches!(
+            text.as_str(),
+            "true" | "1" | "yes" | "y" | "on" | "t"
+        ))
     }
 
     /// `name[]=a&name[]=b`, or a JSON array.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         if let Some(Value::Array(items)) = self.body.get(name) {
-            return items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+            return items
+                .iter()
+                .map(|item| {
+                    item.as_str()
+                        .map_or_else(|| item.to_string(), str::to_owned)
+                })
+                .collect();
         }
         let bracketed = format!("{name}[]");
         self.query
@@ -86,14 +108,20 @@ fn read_body(headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Ap
     if body.is_empty() {
         return Ok(Map::new());
     }
-    let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = headers
+        .get("content-type")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if kind.starts_with("application/x-www-form-urlencoded") {
         return Ok(form_urlencoded::parse(body)
             .map(|(key, value)| (key.into_owned(), Value::String(value.into_owned())))
             .collect());
     }
     if !kind.starts_with("application/json") {
-        return Err(ApiError::error(415, "The provided content-type is not supported."));
+        return Err(ApiError::error(
+            415,
+            "The provided content-type is not supported.",
+        ));
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(map)) => Ok(map),

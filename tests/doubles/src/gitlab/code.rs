@@ -17,41 +17,73 @@ use super::{
 };
 
 /// `/projects/:id/repository/…`, GET.
-pub(crate) fn answer(world: &World, call: &Call, project: &Project, path: &[&str]) -> Result<Answer, ApiError> {
+pub(crate) fn answer(
+    world: &World,
+    call: &Call,
+    project: &Project,
+    path: &[&str],
+) -> Result<Answer, ApiError> {
     match path {
         ["branches"] => {
             let search = call.text("search").unwrap_or_default();
-            let names = project.refs.branches.keys().filter(|name| matches(&search, name));
-            Ok(Answer::Rows(names.map(|name| show_branch(world, call, project, name)).collect()))
+            let names = project
+                .refs
+                .branches
+                .keys()
+                .filter(|name| matches(&search, name));
+            Ok(Answer::Rows(
+                names
+                    .map(|name| show_branch(world, call, project, name))
+                    .collect(),
+            ))
         }
         ["branches", name] => {
-            project.refs.branches.get(*name).ok_or_else(|| ApiError::not_found("Branch"))?;
+            project
+                .refs
+                .branches
+                .get(*name)
+                .ok_or_else(|| ApiError::not_found("Branch"))?;
             Ok(Answer::ok(show_branch(world, call, project, name)))
         }
         ["tags"] => {
             let names = project.refs.tags.keys();
-            Ok(Answer::Rows(names.map(|name| show_tag(world, project, name)).collect()))
+            Ok(Answer::Rows(
+                names.map(|name| show_tag(world, project, name)).collect(),
+            ))
         }
         ["tags", name] => {
-            project.refs.tags.get(*name).ok_or_else(|| ApiError::not_found("Tag"))?;
+            project
+                .refs
+                .tags
+                .get(*name)
+                .ok_or_else(|| ApiError::not_found("Tag"))?;
             Ok(Answer::ok(show_tag(world, project, name)))
         }
         ["commits"] => commits(world, call, project),
         ["commits", name] => {
             let commit = commit(world, project, name)?;
             let mut shown = show_commit(world, project, commit);
-            let pipeline = project.pipelines.iter().rev().find(|pipeline| pipeline.sha == commit.id);
+            let pipeline = project
+                .pipelines
+                .iter()
+                .rev()
+                .find(|pipeline| pipeline.sha == commit.id);
             shown["project_id"] = json!(project.id);
-            shown["status"] = json!(pipeline.map(|pipeline| statuses::pipeline_state(project, pipeline)));
-            shown["last_pipeline"] =
-                pipeline.map_or(Value::Null, |pipeline| statuses::show_pipeline(world, project, pipeline));
+            shown["status"] =
+                json!(pipeline.map(|pipeline| statuses::pipeline_state(project, pipeline)));
+            shown["last_pipeline"] = pipeline.map_or(Value::Null, |pipeline| {
+                statuses::show_pipeline(world, project, pipeline)
+            });
             shown["stats"] = json!({ "additions": 0, "deletions": 0, "total": 0 });
             Ok(Answer::ok(shown))
         }
         ["commits", name, "refs"] => refs(world, call, project, name),
         ["commits", name, "diff"] => {
             let commit = commit(world, project, name)?;
-            let parent = commit.parents.first().and_then(|id| world.objects.commit(id));
+            let parent = commit
+                .parents
+                .first()
+                .and_then(|id| world.objects.commit(id));
             let old = parent.map(|parent| parent.tree.clone()).unwrap_or_default();
             Ok(Answer::Rows(show_changes(world, &old, &commit.tree)))
         }
@@ -59,25 +91,33 @@ pub(crate) fn answer(world: &World, call: &Call, project: &Project, path: &[&str
             let commit = commit(world, project, name)?;
             let holds = project.merge_requests.values().filter(|request| {
                 let (base, _) = request.base(world, project);
-                world.objects.between(&base, &request.sha).iter().any(|other| other.id == commit.id)
+                world
+                    .objects
+                    .between(&base, &request.sha)
+                    .iter()
+                    .any(|other| other.id == commit.id)
             });
-            Ok(Answer::Rows(holds.map(|request| super::merge_requests::show(world, project, request)).collect()))
+            Ok(Answer::Rows(
+                holds
+                    .map(|request| super::merge_requests::show(world, project, request))
+                    .collect(),
+            ))
         }
         ["merge_base"] => {
             let names = call.list("refs");
             if names.len() < 2 {
                 return Err(ApiError::message(400, "Provide at least 2 refs"));
             }
-            let mut base = None;
+            let mut base: Option<String> = None;
             for name in &names {
-                let next = commit(world, project, name).map_err(|_| {
-                    ApiError::message(400, format!("Could not find ref: {name}"))
-                })?;
+                let next = commit(world, project, name)
+                    .map_err(|_| ApiError::message(400, format!("Could not find ref: {name}")))?;
                 base = Some(match base {
                     None => next.id.clone(),
-                    Some(base) => {
-                        world.objects.merge_base(&base, &next.id).ok_or_else(|| ApiError::not_found("Merge Base"))?
-                    }
+                    Some(base) => world
+                        .objects
+                        .merge_base(&base, &next.id)
+                        .ok_or_else(|| ApiError::not_found("Merge Base"))?,
                 });
             }
             let base = commit(world, project, &base.expect("two refs"))?;
@@ -113,11 +153,14 @@ fn matches(search: &str, name: &str) -> bool {
 
 fn commit<'a>(world: &'a World, project: &Project, name: &str) -> Result<&'a Commit, ApiError> {
     let id = project.refs.resolve(name, &project.default_branch);
-    id.and_then(|id| world.objects.commit(&id)).ok_or_else(|| ApiError::not_found("Commit"))
+    id.and_then(|id| world.objects.commit(&id))
+        .ok_or_else(|| ApiError::not_found("Commit"))
 }
 
 fn commits(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiError> {
-    let name = call.text("ref_name").unwrap_or_else(|| project.default_branch.clone());
+    let name = call
+        .text("ref_name")
+        .unwrap_or_else(|| project.default_branch.clone());
     let (from, name) = match name.split_once("..") {
         Some((from, to)) => (Some(commit(world, project, from)?), to.to_owned()),
         None => (None, name),
@@ -126,16 +169,27 @@ fn commits(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiE
     let path = call.text("path");
     let touches = |commit: &Commit| {
         let Some(path) = &path else { return true };
-        let parent = commit.parents.first().and_then(|id| world.objects.commit(id));
+        let parent = commit
+            .parents
+            .first()
+            .and_then(|id| world.objects.commit(id));
         let old = parent.map(|parent| parent.tree.clone()).unwrap_or_default();
         let inside = |changed: &str| changed == path || changed.starts_with(&format!("{path}/"));
-        world.objects.differences(&old, &commit.tree).iter().any(|change| inside(&change.new_path))
+        world
+            .objects
+            .differences(&old, &commit.tree)
+            .iter()
+            .any(|change| inside(&change.new_path))
     };
     let found = world.objects.history(&tip.id);
     let found = found.into_iter().filter(|commit| {
         touches(commit) && from.is_none_or(|from| !world.objects.is_ancestor(&commit.id, &from.id))
     });
-    Ok(Answer::Rows(found.map(|commit| show_commit(world, project, commit)).collect()))
+    Ok(Answer::Rows(
+        found
+            .map(|commit| show_commit(world, project, commit))
+            .collect(),
+    ))
 }
 
 fn refs(world: &World, call: &Call, project: &Project, name: &str) -> Result<Answer, ApiError> {
@@ -143,11 +197,19 @@ fn refs(world: &World, call: &Call, project: &Project, name: &str) -> Result<Ans
     let kind = call.text("type").unwrap_or_else(|| "all".to_owned());
     let mut rows = Vec::new();
     if kind != "tag" {
-        let with = project.refs.branches.iter().filter(|(_, tip)| world.objects.is_ancestor(&commit.id, tip));
+        let with = project
+            .refs
+            .branches
+            .iter()
+            .filter(|(_, tip)| world.objects.is_ancestor(&commit.id, tip));
         rows.extend(with.map(|(name, _)| json!({ "type": "branch", "name": name })));
     }
     if kind != "branch" {
-        let with = project.refs.tags.iter().filter(|(_, tag)| world.objects.is_ancestor(&commit.id, &tag.target));
+        let with = project
+            .refs
+            .tags
+            .iter()
+            .filter(|(_, tag)| world.objects.is_ancestor(&commit.id, &tag.target));
         rows.extend(with.map(|(name, _)| json!({ "type": "tag", "name": name })));
     }
     Ok(Answer::Rows(rows))
@@ -159,7 +221,10 @@ fn compare(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiE
     let base = if call.flag("straight").unwrap_or(false) {
         Some(from)
     } else {
-        world.objects.merge_base(&from.id, &to.id).and_then(|id| world.objects.commit(&id))
+        world
+            .objects
+            .merge_base(&from.id, &to.id)
+            .and_then(|id| world.objects.commit(&id))
     };
     let commits: Vec<Value> = world
         .objects
@@ -182,16 +247,29 @@ fn compare(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiE
 fn tree(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiError> {
     let name = call.text("ref").unwrap_or_else(|| "HEAD".to_owned());
     let commit = commit(world, project, &name).map_err(|_| ApiError::not_found("Tree"))?;
-    let folder = call.text("path").unwrap_or_default().trim_matches('/').to_owned();
-    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let folder = call
+        .text("path")
+        .unwrap_or_default()
+        .trim_matches('/')
+        .to_owned();
+    let prefix = if folder.is_empty() {
+        String::new()
+    } else {
+        format!("{folder}/")
+    };
     let recursive = call.flag("recursive").unwrap_or(false);
     let mut rows: BTreeMap<(u8, String), Value> = BTreeMap::new();
     for (path, blob) in &commit.tree {
-        let Some(inside) = path.strip_prefix(&prefix) else { continue };
+        let Some(inside) = path.strip_prefix(&prefix) else {
+            continue;
+        };
         for (position, _) in inside.match_indices('/') {
             let path = format!("{prefix}{}", &inside[..position]);
             if recursive || !path[prefix.len()..].contains('/') {
-                rows.insert((0, path.clone()), tree_row(&subtree_id(&commit.tree, &path), "tree", &path, "040000"));
+                rows.insert(
+                    (0, path.clone()),
+                    tree_row(&subtree_id(&commit.tree, &path), "tree", &path, "040000"),
+                );
             }
         }
         if recursive || !inside.contains('/') {
@@ -199,15 +277,26 @@ fn tree(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiErro
         }
     }
     if rows.is_empty() {
-        let message = if folder.is_empty() { "Tree" } else { "invalid revision or path" };
+        let message = if folder.is_empty() {
+            "Tree"
+        } else {
+            "invalid revision or path"
+        };
         return Err(ApiError::not_found(message));
     }
-    Ok(Answer::KeyedRows(rows.into_iter().map(|((_, path), row)| (hex::encode(path), row)).collect()))
+    Ok(Answer::KeyedRows(
+        rows.into_iter()
+            .map(|((_, path), row)| (hex::encode(path), row))
+            .collect(),
+    ))
 }
 
 fn subtree_id(tree: &Tree, folder: &str) -> String {
     let prefix = format!("{folder}/");
-    let inside: Vec<_> = tree.iter().filter_map(|(path, id)| Some((path.strip_prefix(&prefix)?, id))).collect();
+    let inside: Vec<_> = tree
+        .iter()
+        .filter_map(|(path, id)| Some((path.strip_prefix(&prefix)?, id)))
+        .collect();
     object_id("tree", format!("{inside:?}").as_bytes())
 }
 
@@ -216,12 +305,30 @@ fn tree_row(id: &str, kind: &str, path: &str, mode: &str) -> Value {
     json!({ "id": id, "name": name, "type": kind, "path": path, "mode": mode })
 }
 
-fn file(world: &World, call: &Call, project: &Project, path: &str, raw: bool) -> Result<Answer, ApiError> {
+fn file(
+    world: &World,
+    call: &Call,
+    project: &Project,
+    path: &str,
+    raw: bool,
+) -> Result<Answer, ApiError> {
     let name = call.text("ref").unwrap_or_else(|| "HEAD".to_owned());
     let commit = commit(world, project, &name)?;
-    let id = commit.tree.get(path).ok_or_else(|| ApiError::not_found("File"))?;
-    let bytes = world.objects.blob(id).cloned().ok_or_else(|| ApiError::not_found("File"))?;
-    let last = world.objects.history(&commit.id).into_iter().take_while(|older| older.tree.get(path) == Some(id)).last();
+    let id = commit
+        .tree
+        .get(path)
+        .ok_or_else(|| ApiError::not_found("File"))?;
+    let bytes = world
+        .objects
+        .blob(id)
+        .cloned()
+        .ok_or_else(|| ApiError::not_found("File"))?;
+    let last = world
+        .objects
+        .history(&commit.id)
+        .into_iter()
+        .take_while(|older| older.tree.get(path) == Some(id))
+        .last();
     let last = last.map_or(&commit.id, |commit| &commit.id).clone();
     let digest = hex::encode(Sha256::digest(&bytes));
     if raw {
@@ -231,7 +338,10 @@ fn file(world: &World, call: &Call, project: &Project, path: &str, raw: bool) ->
             ("x-gitlab-content-sha256", digest),
             ("x-gitlab-encoding", "base64".to_owned()),
             ("x-gitlab-execute-filemode", "false".to_owned()),
-            ("x-gitlab-file-name", path.rsplit('/').next().unwrap_or(path).to_owned()),
+            (
+                "x-gitlab-file-name",
+                path.rsplit('/').next().unwrap_or(path).to_owned(),
+            ),
             ("x-gitlab-file-path", path.to_owned()),
             ("x-gitlab-last-commit-id", last),
             ("x-gitlab-ref", name),
@@ -256,8 +366,14 @@ fn file(world: &World, call: &Call, project: &Project, path: &str, raw: bool) ->
 
 /// A blob that some commit of this project holds.
 fn blob(world: &World, project: &Project, id: &str) -> Result<Bytes, ApiError> {
-    let here = project.refs.known.iter().filter_map(|id| world.objects.commit(id));
-    let held = here.flat_map(|commit| commit.tree.values()).any(|blob| blob == id);
+    let here = project
+        .refs
+        .known
+        .iter()
+        .filter_map(|id| world.objects.commit(id));
+    let held = here
+        .flat_map(|commit| commit.tree.values())
+        .any(|blob| blob == id);
     let found = world.objects.blob(id).filter(|_| held);
     found.cloned().ok_or_else(|| ApiError::not_found("Blob"))
 }
@@ -307,11 +423,16 @@ fn show_branch(world: &World, call: &Call, project: &Project, name: &str) -> Val
     let tip = &project.refs.branches[name];
     let commit = world.objects.commit(tip).expect("a branch's commit");
     let main = project.refs.branches.get(&project.default_branch);
-    let merged = name != project.default_branch && main.is_some_and(|main| world.objects.is_ancestor(tip, main));
+    let merged = name != project.default_branch
+        && main.is_some_and(|main| world.objects.is_ancestor(tip, main));
     let rules = project.branch_rules(name);
     let developers = |list: &dyn Fn(&super::project::Protected) -> Vec<super::project::Allowed>| {
         use super::project::{Access, Allowed};
-        rules.iter().any(|rule| list(rule).iter().any(|allowed| matches!(allowed, Allowed::From(Access::Developer))))
+        rules.iter().any(|rule| {
+            list(rule)
+                .iter()
+                .any(|allowed| matches!(allowed, Allowed::From(Access::Developer)))
+        })
     };
     json!({
         "name": name,
@@ -329,7 +450,10 @@ fn show_branch(world: &World, call: &Call, project: &Project, name: &str) -> Val
 fn show_tag(world: &World, project: &Project, name: &str) -> Value {
     let tag = &project.refs.tags[name];
     let commit = world.objects.commit(&tag.target).expect("a tag's commit");
-    let annotated = tag.message.as_ref().map(|message| object_id("tag", format!("{name} {message}").as_bytes()));
+    let annotated = tag
+        .message
+        .as_ref()
+        .map(|message| object_id("tag", format!("{name} {message}").as_bytes()));
     json!({
         "name": name,
         "message": tag.message.clone().unwrap_or_default(),

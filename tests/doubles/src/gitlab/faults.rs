@@ -55,7 +55,8 @@ impl Fault {
     #[must_use]
     pub fn new(method: &str, path: &str, how: Break) -> Self {
         Self {
-            method: Regex::new(&format!("^(?:{method})$")).expect("a regular expression for the method"),
+            method: Regex::new(&format!("^(?:{method})$"))
+                .expect("a regular expression for the method"),
             path: Regex::new(path).expect("a regular expression for the path"),
             how,
             left: None,
@@ -150,8 +151,11 @@ pub(crate) struct Desk {
 impl Desk {
     /// The fault of the first rule that strikes.
     pub(crate) fn fault_for(&mut self, method: &str, path: &str) -> Option<Break> {
-        let fault = self.faults.iter_mut().find(|fault| fault.strikes(method, path))?;
-        let how = fault.how.clone();
+        let position = self
+            .faults
+            .iter_mut()
+            .position(|fault| fault.strikes(method, path))?;
+        let how = self.faults[position].how.clone();
         self.faults.retain(|fault| fault.left != Some(0));
         Some(how)
     }

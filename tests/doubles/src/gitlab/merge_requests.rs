@@ -52,16 +52,31 @@ impl MergeRequest {
         if let Some(fixed) = &self.fixed_base {
             return fixed.clone();
         }
-        let start = target.refs.branches.get(&self.target_branch).cloned().unwrap_or_default();
-        let base = world.objects.merge_base(&start, &self.sha).unwrap_or_else(|| start.clone());
+        let start = target
+            .refs
+            .branches
+            .get(&self.target_branch)
+            .cloned()
+            .unwrap_or_default();
+        let base = world
+            .objects
+            .merge_base(&start, &self.sha)
+            .unwrap_or_else(|| start.clone());
         (base, start)
     }
 }
 
 /// `/projects/:id/merge_requests…`.
-pub(crate) fn answer(world: &mut World, call: &Call, project: u64, path: &[&str]) -> Result<Answer, ApiError> {
+pub(crate) fn answer(
+    world: &mut World,
+    call: &Call,
+    project: u64,
+    path: &[&str],
+) -> Result<Answer, ApiError> {
     let found = rest::project(world, project);
-    if found.visibility == super::Visibility::Private && found.level(world, call.who.user) < Access::Planner as u8 {
+    if found.visibility == super::Visibility::Private
+        && found.level(world, call.who.user) < Access::Planner as u8
+    {
         return Err(ApiError::forbidden());
     }
     if path.is_empty() {
@@ -70,12 +85,22 @@ pub(crate) fn answer(world: &mut World, call: &Call, project: u64, path: &[&str]
             _ => Err(ApiError::error(405, "405 Not Allowed")),
         };
     }
-    let iid: u64 = path[0].parse().map_err(|_| ApiError::parameter("merge_request_iid is invalid".to_owned()))?;
-    let request = found.merge_requests.get(&iid).ok_or_else(|| ApiError::not_found(""))?;
+    let iid: u64 = path[0]
+        .parse()
+        .map_err(|_| ApiError::parameter("merge_request_iid is invalid".to_owned()))?;
+    let request = found
+        .merge_requests
+        .get(&iid)
+        .ok_or_else(|| ApiError::not_found(""))?;
     let (base, _) = request.base(world, found);
     let all_changes = || {
-        let trees = world.objects.commit(&base).zip(world.objects.commit(&request.sha));
-        trees.map_or_else(Vec::new, |(old, new)| code::show_changes(world, &old.tree, &new.tree))
+        let trees = world
+            .objects
+            .commit(&base)
+            .zip(world.objects.commit(&request.sha));
+        trees.map_or_else(Vec::new, |(old, new)| {
+            code::show_changes(world, &old.tree, &new.tree)
+        })
     };
     match (call.method.as_str(), &path[1..]) {
         ("GET", []) => Ok(Answer::ok(show_one(world, found, request))),
@@ -90,23 +115,46 @@ pub(crate) fn answer(world: &mut World, call: &Call, project: u64, path: &[&str]
         ("GET", ["commits"]) => {
             let mut commits = world.objects.between(&base, &request.sha);
             commits.reverse();
-            Ok(Answer::Rows(commits.into_iter().map(|commit| code::show_commit(world, found, commit)).collect()))
+            Ok(Answer::Rows(
+                commits
+                    .into_iter()
+                    .map(|commit| code::show_commit(world, found, commit))
+                    .collect(),
+            ))
         }
         ("GET", ["pipelines"]) => Ok(Answer::Rows(pipelines(world, found, request))),
-        ("GET", ["approvals"]) => Ok(Answer::ok(show_approvals(world, found, request, call.who.user))),
+        ("GET", ["approvals"]) => Ok(Answer::ok(show_approvals(
+            world,
+            found,
+            request,
+            call.who.user,
+        ))),
         ("POST", ["approve"]) => approve(world, call, project, iid),
         ("GET", ["participants"]) => {
             let mut people = vec![request.author];
             people.extend(request.notes.iter().map(|note| note.author));
             people.dedup();
-            Ok(Answer::Rows(people.into_iter().map(|user| rest::show_user(world, user)).collect()))
+            Ok(Answer::Rows(
+                people
+                    .into_iter()
+                    .map(|user| rest::show_user(world, user))
+                    .collect(),
+            ))
         }
-        (_, ["notes", rest_of_path @ ..]) => {
-            notes::answer(world, call, project, &Subject::MergeRequest(iid), rest_of_path)
-        }
-        (_, ["discussions", rest_of_path @ ..]) => {
-            notes::answer_discussions(world, call, project, &Subject::MergeRequest(iid), rest_of_path)
-        }
+        (_, ["notes", rest_of_path @ ..]) => notes::answer(
+            world,
+            call,
+            project,
+            &Subject::MergeRequest(iid),
+            rest_of_path,
+        ),
+        (_, ["discussions", rest_of_path @ ..]) => notes::answer_discussions(
+            world,
+            call,
+            project,
+            &Subject::MergeRequest(iid),
+            rest_of_path,
+        ),
         _ => Err(ApiError::not_found("")),
     }
 }
@@ -119,15 +167,28 @@ fn list(world: &World, call: &Call, project: &Project) -> Result<Answer, ApiErro
         .merge_requests
         .values()
         .filter(|request| {
-            state.as_deref().is_none_or(|state| state == "all" || request.state == state)
-                && source.as_ref().is_none_or(|name| request.source_branch == *name)
-                && target.as_ref().is_none_or(|name| request.target_branch == *name)
-                && author.as_ref().is_none_or(|name| world.users[&request.author].username == *name)
+            state
+                .as_deref()
+                .is_none_or(|state| state == "all" || request.state == state)
+                && source
+                    .as_ref()
+                    .is_none_or(|name| request.source_branch == *name)
+                && target
+                    .as_ref()
+                    .is_none_or(|name| request.target_branch == *name)
+                && author
+                    .as_ref()
+                    .is_none_or(|name| world.users[&request.author].username == *name)
                 && (iids.is_empty() || iids.contains(&request.iid.to_string()))
         })
         .collect();
     found.sort_by_key(|request| std::cmp::Reverse(request.iid));
-    Ok(Answer::Rows(found.into_iter().map(|request| show(world, project, request)).collect()))
+    Ok(Answer::Rows(
+        found
+            .into_iter()
+            .map(|request| show(world, project, request))
+            .collect(),
+    ))
 }
 
 fn pipelines(world: &World, target: &Project, request: &MergeRequest) -> Vec<Value> {
@@ -136,9 +197,14 @@ fn pipelines(world: &World, target: &Project, request: &MergeRequest) -> Vec<Val
     let mut collect = |project: &Project, in_target: bool| {
         for pipeline in &project.pipelines {
             let is_own = in_target && pipeline.name.starts_with(&own);
-            let of_branch = project.id == request.source_project && pipeline.name == request.source_branch;
+            let of_branch =
+                project.id == request.source_project && pipeline.name == request.source_branch;
             if is_own || of_branch {
-                found.push((is_own, pipeline.id, statuses::show_pipeline(world, project, pipeline)));
+                found.push((
+                    is_own,
+                    pipeline.id,
+                    statuses::show_pipeline(world, project, pipeline),
+                ));
             }
         }
     };
@@ -167,7 +233,11 @@ fn edit(world: &mut World, call: &Call, project: u64, iid: u64) -> Result<Answer
         request.description = description;
     }
     if let Some(labels) = call.text("labels") {
-        request.labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        request.labels = labels
+            .split(',')
+            .filter(|label| !label.is_empty())
+            .map(str::to_owned)
+            .collect();
     }
     match call.text("state_event").as_deref() {
         Some("close") if request.state == "opened" => {
@@ -182,7 +252,11 @@ fn edit(world: &mut World, call: &Call, project: u64, iid: u64) -> Result<Answer
     }
     request.updated_at = now;
     let found = rest::project(world, project);
-    Ok(Answer::ok(show_one(world, found, &found.merge_requests[&iid])))
+    Ok(Answer::ok(show_one(
+        world,
+        found,
+        &found.merge_requests[&iid],
+    )))
 }
 
 fn approve(world: &mut World, call: &Call, project: u64, iid: u64) -> Result<Answer, ApiError> {
@@ -194,17 +268,33 @@ fn approve(world: &mut World, call: &Call, project: u64, iid: u64) -> Result<Ans
         return Err(ApiError::message(409, said));
     }
     let may = found.level(world, user) >= Access::Developer as u8;
-    if !may || request.author == user || request.approved_by.contains(&user) || request.state != "opened" {
+    if !may
+        || request.author == user
+        || request.approved_by.contains(&user)
+        || request.state != "opened"
+    {
         return Err(ApiError::message(401, "401 Unauthorized"));
     }
     let found = world.projects.get_mut(&project).expect("a project");
-    found.merge_requests.get_mut(&iid).expect("a merge request").approved_by.push(user);
+    found
+        .merge_requests
+        .get_mut(&iid)
+        .expect("a merge request")
+        .approved_by
+        .push(user);
     let found = rest::project(world, project);
-    Ok(Answer::created(show_approvals(world, found, &found.merge_requests[&iid], user)))
+    Ok(Answer::created(show_approvals(
+        world,
+        found,
+        &found.merge_requests[&iid],
+        user,
+    )))
 }
 
 fn show_approvals(world: &World, project: &Project, request: &MergeRequest, user: u64) -> Value {
-    let left = request.approvals_required.saturating_sub(request.approved_by.len());
+    let left = request
+        .approvals_required
+        .saturating_sub(request.approved_by.len());
     let by: Vec<Value> = request
         .approved_by
         .iter()
@@ -232,7 +322,10 @@ fn show_approvals(world: &World, project: &Project, request: &MergeRequest, user
 /// As the list shows it.
 pub(crate) fn show(world: &World, project: &Project, request: &MergeRequest) -> Value {
     let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
-    let url = format!("{}/{}/-/merge_requests/{}", world.base, project.path, request.iid);
+    let url = format!(
+        "{}/{}/-/merge_requests/{}",
+        world.base, project.path, request.iid
+    );
     json!({
         "id": request.id,
         "iid": request.iid,
@@ -289,10 +382,21 @@ pub(crate) fn show(world: &World, project: &Project, request: &MergeRequest) -> 
 pub(crate) fn show_one(world: &World, project: &Project, request: &MergeRequest) -> Value {
     let mut shown = show(world, project, request);
     let (base, start) = request.base(world, project);
-    let pipeline = statuses::head_pipeline(world, project, request.iid)
-        .and_then(|(id, pipeline)| Some(statuses::show_pipeline(world, world.projects.get(&id)?, &pipeline)));
-    let changed = world.objects.commit(&base).zip(world.objects.commit(&request.sha));
-    let changed = changed.map_or(0, |(old, new)| world.objects.differences(&old.tree, &new.tree).len());
+    let pipeline =
+        statuses::head_pipeline(world, project, request.iid).and_then(|(id, pipeline)| {
+            Some(statuses::show_pipeline(
+                world,
+                world.projects.get(&id)?,
+                &pipeline,
+            ))
+        });
+    let changed = world
+        .objects
+        .commit(&base)
+        .zip(world.objects.commit(&request.sha));
+    let changed = changed.map_or(0, |(old, new)| {
+        world.objects.differences(&old.tree, &new.tree).len()
+    });
     shown["diff_refs"] = json!({ "base_sha": base, "start_sha": start, "head_sha": request.sha });
     shown["head_pipeline"] = pipeline.clone().unwrap_or(Value::Null);
     shown["pipeline"] = pipeline.unwrap_or(Value::Null);

@@ -58,27 +58,38 @@ impl Subject {
     pub(crate) fn notes<'a>(&self, project: &'a Project) -> Vec<&'a Note> {
         match self {
             Self::MergeRequest(iid) => project.merge_requests[iid].notes.iter().collect(),
-            Self::Commit(sha) => {
-                project.commit_notes.iter().filter(|(on, _)| on == sha).map(|(_, note)| note).collect()
-            }
+            Self::Commit(sha) => project
+                .commit_notes
+                .iter()
+                .filter(|(on, _)| on == sha)
+                .map(|(_, note)| note)
+                .collect(),
         }
     }
 
     fn find_mut<'a>(&self, project: &'a mut Project, id: u64) -> Result<&'a mut Note, ApiError> {
         let found = match self {
-            Self::MergeRequest(iid) => {
-                project.merge_requests.get_mut(iid).and_then(|found| found.notes.iter_mut().find(|note| note.id == id))
-            }
-            Self::Commit(sha) => {
-                project.commit_notes.iter_mut().find(|(on, note)| on == sha && note.id == id).map(|(_, note)| note)
-            }
+            Self::MergeRequest(iid) => project
+                .merge_requests
+                .get_mut(iid)
+                .and_then(|found| found.notes.iter_mut().find(|note| note.id == id)),
+            Self::Commit(sha) => project
+                .commit_notes
+                .iter_mut()
+                .find(|(on, note)| on == sha && note.id == id)
+                .map(|(_, note)| note),
         };
         found.ok_or_else(|| ApiError::not_found("Note"))
     }
 
     pub(crate) fn add(&self, project: &mut Project, note: Note) {
         match self {
-            Self::MergeRequest(iid) => project.merge_requests.get_mut(iid).expect("a merge request").notes.push(note),
+            Self::MergeRequest(iid) => project
+                .merge_requests
+                .get_mut(iid)
+                .expect("a merge request")
+                .notes
+                .push(note),
             Self::Commit(sha) => project.commit_notes.push((sha.clone(), note)),
         }
     }
@@ -86,7 +97,12 @@ impl Subject {
     fn remove(&self, project: &mut Project, id: u64) {
         match self {
             Self::MergeRequest(iid) => {
-                project.merge_requests.get_mut(iid).expect("a merge request").notes.retain(|note| note.id != id);
+                project
+                    .merge_requests
+                    .get_mut(iid)
+                    .expect("a merge request")
+                    .notes
+                    .retain(|note| note.id != id);
             }
             Self::Commit(_) => project.commit_notes.retain(|(_, note)| note.id != id),
         }
@@ -95,7 +111,12 @@ impl Subject {
     /// As the REST API shows a note on this subject.
     pub(crate) fn show(&self, world: &World, project: &Project, note: &Note) -> Value {
         let (kind, id, iid, commit) = match self {
-            Self::MergeRequest(iid) => ("MergeRequest", Some(project.merge_requests[iid].id), Some(*iid), None),
+            Self::MergeRequest(iid) => (
+                "MergeRequest",
+                Some(project.merge_requests[iid].id),
+                Some(*iid),
+                None,
+            ),
             Self::Commit(sha) => ("Commit", None, None, Some(sha)),
         };
         json!({
@@ -124,7 +145,11 @@ impl Subject {
     }
 
     fn show_discussion(&self, world: &World, project: &Project, id: &str) -> Value {
-        let notes: Vec<&Note> = self.notes(project).into_iter().filter(|note| note.discussion == id).collect();
+        let notes: Vec<&Note> = self
+            .notes(project)
+            .into_iter()
+            .filter(|note| note.discussion == id)
+            .collect();
         json!({
             "id": id,
             "individual_note": notes.first().is_some_and(|note| note.alone),
@@ -146,16 +171,34 @@ pub(crate) fn answer(
             let found = rest::project(world, project);
             let mut notes = on.notes(found);
             let ascending = call.text("sort").as_deref() == Some("asc");
-            notes.sort_by_key(|note| if ascending { (note.id as i64, 0) } else { (-(note.id as i64), 0) });
-            Ok(Answer::Rows(notes.into_iter().map(|note| on.show(world, found, note)).collect()))
+            notes.sort_by_key(|note| {
+                if ascending {
+                    (note.id as i64, 0)
+                } else {
+                    (-(note.id as i64), 0)
+                }
+            });
+            Ok(Answer::Rows(
+                notes
+                    .into_iter()
+                    .map(|note| on.show(world, found, note))
+                    .collect(),
+            ))
         }
         ("POST", []) => {
             let note = create(world, call, project, on, true)?;
-            Ok(Answer::created(on.show(world, rest::project(world, project), &note)))
+            Ok(Answer::created(on.show(
+                world,
+                rest::project(world, project),
+                &note,
+            )))
         }
         ("GET", [id]) => {
             let found = rest::project(world, project);
-            let note = on.notes(found).into_iter().find(|note| note.id.to_string() == *id);
+            let note = on
+                .notes(found)
+                .into_iter()
+                .find(|note| note.id.to_string() == *id);
             let note = note.ok_or_else(|| ApiError::not_found("Note"))?;
             Ok(Answer::ok(on.show(world, found, note)))
         }
@@ -166,7 +209,11 @@ pub(crate) fn answer(
             note.body = body;
             note.updated_at = now;
             let note = note.clone();
-            Ok(Answer::ok(on.show(world, rest::project(world, project), &note)))
+            Ok(Answer::ok(on.show(
+                world,
+                rest::project(world, project),
+                &note,
+            )))
         }
         ("DELETE", [id]) => {
             let id = own_note(world, call, project, on, id)?.id;
@@ -198,17 +245,33 @@ pub(crate) fn answer_discussions(
                     ids.push(&note.discussion);
                 }
             }
-            Ok(Answer::Rows(ids.into_iter().map(|id| on.show_discussion(world, found, id)).collect()))
+            Ok(Answer::Rows(
+                ids.into_iter()
+                    .map(|id| on.show_discussion(world, found, id))
+                    .collect(),
+            ))
         }
         ("POST", []) => {
             let note = create(world, call, project, on, false)?;
-            Ok(Answer::created(on.show_discussion(world, rest::project(world, project), &note.discussion)))
+            Ok(Answer::created(on.show_discussion(
+                world,
+                rest::project(world, project),
+                &note.discussion,
+            )))
         }
         (_, [id, ..]) if !exists(world, id) => Err(ApiError::not_found("Discussion")),
-        ("GET", [id]) => Ok(Answer::ok(on.show_discussion(world, rest::project(world, project), id))),
+        ("GET", [id]) => Ok(Answer::ok(on.show_discussion(
+            world,
+            rest::project(world, project),
+            id,
+        ))),
         ("POST", [id, "notes"]) => {
             let note = create_in(world, call, project, on, false, Some(id))?;
-            Ok(Answer::created(on.show(world, rest::project(world, project), &note)))
+            Ok(Answer::created(on.show(
+                world,
+                rest::project(world, project),
+                &note,
+            )))
         }
         (_, [_, "notes", note]) => answer(world, call, project, on, &[note]),
         _ => Err(ApiError::not_found("")),
@@ -216,7 +279,12 @@ pub(crate) fn answer_discussions(
 }
 
 /// `…/repository/commits/:sha/comments`, the older way to note on a commit.
-pub(crate) fn answer_comments(world: &mut World, call: &Call, project: u64, sha: &str) -> Result<Answer, ApiError> {
+pub(crate) fn answer_comments(
+    world: &mut World,
+    call: &Call,
+    project: u64,
+    sha: &str,
+) -> Result<Answer, ApiError> {
     let on = Subject::Commit(sha.to_owned());
     let show = |world: &World, note: &Note| {
         json!({
@@ -231,7 +299,9 @@ pub(crate) fn answer_comments(world: &mut World, call: &Call, project: u64, sha:
     match call.method.as_str() {
         "GET" => {
             let notes = on.notes(rest::project(world, project));
-            Ok(Answer::Rows(notes.into_iter().map(|note| show(world, note)).collect()))
+            Ok(Answer::Rows(
+                notes.into_iter().map(|note| show(world, note)).collect(),
+            ))
         }
         "POST" => {
             let note = create(world, call, project, &on, true)?;
@@ -245,15 +315,27 @@ fn body_of(call: &Call) -> Result<String, ApiError> {
     let body = call.text("body").or_else(|| call.text("note"));
     let body = body.ok_or_else(|| ApiError::parameter("body is missing".to_owned()))?;
     if body.trim().is_empty() {
-        return Err(ApiError::message(400, "400 Bad request - Note {:note=>[\"can't be blank\"]}"));
+        return Err(ApiError::message(
+            400,
+            "400 Bad request - Note {:note=>[\"can't be blank\"]}",
+        ));
     }
     if body.chars().count() > 1_000_000 {
-        return Err(ApiError::message(400, "400 Bad request - Note {:note=>[\"is too long (maximum is 1000000 characters)\"]}"));
+        return Err(ApiError::message(
+            400,
+            "400 Bad request - Note {:note=>[\"is too long (maximum is 1000000 characters)\"]}",
+        ));
     }
     Ok(body)
 }
 
-fn create(world: &mut World, call: &Call, project: u64, on: &Subject, alone: bool) -> Result<Note, ApiError> {
+fn create(
+    world: &mut World,
+    call: &Call,
+    project: u64,
+    on: &Subject,
+    alone: bool,
+) -> Result<Note, ApiError> {
     create_in(world, call, project, on, alone, None)
 }
 
@@ -277,7 +359,10 @@ fn create_in(
     if let Some(discussion) = discussion {
         discussion.clone_into(&mut note.discussion);
     }
-    on.add(world.projects.get_mut(&project).expect("a project"), note.clone());
+    on.add(
+        world.projects.get_mut(&project).expect("a project"),
+        note.clone(),
+    );
     Ok(note)
 }
 
@@ -290,7 +375,9 @@ fn own_note<'a>(
     id: &str,
 ) -> Result<&'a mut Note, ApiError> {
     let level = rest::project(world, project).level(world, call.who.user);
-    let id = id.parse().map_err(|_| ApiError::parameter("note_id is invalid".to_owned()))?;
+    let id = id
+        .parse()
+        .map_err(|_| ApiError::parameter("note_id is invalid".to_owned()))?;
     let note = on.find_mut(world.projects.get_mut(&project).expect("a project"), id)?;
     if note.system || (note.author != call.who.user && level < Access::Maintainer as u8) {
         return Err(ApiError::forbidden());

@@ -88,7 +88,13 @@ impl Protected {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let maintainers = vec![Allowed::From(Access::Maintainer)];
-        Self { id: 0, name: name.to_owned(), push: maintainers.clone(), merge: maintainers, force_push: false }
+        Self {
+            id: 0,
+            name: name.to_owned(),
+            push: maintainers.clone(),
+            merge: maintainers,
+            force_push: false,
+        }
     }
 
     /// Replaces who may push (for tags: create).
@@ -147,7 +153,11 @@ impl ProjectSeed {
     /// Renames the default branch and the rule that protects it.
     #[must_use]
     pub fn default_branch(mut self, name: &str) -> Self {
-        for rule in self.protected.iter_mut().filter(|rule| rule.name == self.default_branch) {
+        for rule in self
+            .protected
+            .iter_mut()
+            .filter(|rule| rule.name == self.default_branch)
+        {
             name.clone_into(&mut rule.name);
         }
         name.clone_into(&mut self.default_branch);
@@ -198,7 +208,8 @@ impl Project {
             at,
         });
         let mut refs = Refs::default();
-        refs.branches.insert(seed.default_branch.clone(), commit.clone());
+        refs.branches
+            .insert(seed.default_branch.clone(), commit.clone());
         refs.known.insert(commit);
         let mut protected_branches = seed.protected;
         for rule in &mut protected_branches {
@@ -249,16 +260,29 @@ impl Project {
             return Access::Owner as u8;
         }
         let own = self.members.get(&user).map_or(0, |access| *access as u8);
-        let above = world.ancestors(&self.path).into_iter().filter_map(|group| group.members.get(&user));
-        above.map(|access| *access as u8).max().unwrap_or(0).max(own)
+        let above = world
+            .ancestors(&self.path)
+            .into_iter()
+            .filter_map(|group| group.members.get(&user));
+        above
+            .map(|access| *access as u8)
+            .max()
+            .unwrap_or(0)
+            .max(own)
     }
 
     pub(crate) fn branch_rules(&self, branch: &str) -> Vec<&Protected> {
-        self.protected_branches.iter().filter(|rule| wildcard(&rule.name, branch)).collect()
+        self.protected_branches
+            .iter()
+            .filter(|rule| wildcard(&rule.name, branch))
+            .collect()
     }
 
     pub(crate) fn tag_rules(&self, tag: &str) -> Vec<&Protected> {
-        self.protected_tags.iter().filter(|rule| wildcard(&rule.name, tag)).collect()
+        self.protected_tags
+            .iter()
+            .filter(|rule| wildcard(&rule.name, tag))
+            .collect()
     }
 
     /// Whether a ref, full or short, is protected.
@@ -278,17 +302,22 @@ impl Project {
         let level = self.level(world, user);
         let short = name.strip_prefix("refs/heads/").unwrap_or(name);
         let tag = name.strip_prefix("refs/tags/").or_else(|| {
-            (self.refs.tags.contains_key(short) && !self.refs.branches.contains_key(short)).then_some(short)
+            (self.refs.tags.contains_key(short) && !self.refs.branches.contains_key(short))
+                .then_some(short)
         });
         let rules = tag.map_or_else(|| self.branch_rules(short), |tag| self.tag_rules(tag));
         if rules.is_empty() {
             return level >= Access::Developer as u8;
         }
-        let mut allowed = rules.iter().flat_map(|rule| rule.push.iter().chain(&rule.merge));
+        let mut allowed = rules
+            .iter()
+            .flat_map(|rule| rule.push.iter().chain(&rule.merge));
         allowed.any(|allowed| match allowed {
             Allowed::Nobody => false,
             Allowed::From(access) => level >= *access as u8,
-            Allowed::User(name) => world.user_named(name).is_some_and(|found| found.id == user) && level >= 30,
+            Allowed::User(name) => {
+                world.user_named(name).is_some_and(|found| found.id == user) && level >= 30
+            }
         })
     }
 
@@ -299,11 +328,16 @@ impl Project {
         if rules.is_empty() {
             return level >= Access::Developer as u8;
         }
-        rules.iter().flat_map(|rule| &rule.push).any(|allowed| match allowed {
-            Allowed::Nobody => false,
-            Allowed::From(access) => level >= *access as u8,
-            Allowed::User(name) => world.user_named(name).is_some_and(|found| found.id == user) && level >= 30,
-        })
+        rules
+            .iter()
+            .flat_map(|rule| &rule.push)
+            .any(|allowed| match allowed {
+                Allowed::Nobody => false,
+                Allowed::From(access) => level >= *access as u8,
+                Allowed::User(name) => {
+                    world.user_named(name).is_some_and(|found| found.id == user) && level >= 30
+                }
+            })
     }
 }
 
@@ -311,11 +345,17 @@ impl Project {
 pub(crate) fn wildcard(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
-        let Some(position) = rest.find(part) else { return false };
+        let Some(position) = rest.find(part) else {
+            return false;
+        };
         rest = &rest[position + part.len()..];
     }
     rest.ends_with(last)

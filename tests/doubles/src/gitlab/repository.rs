@@ -97,7 +97,12 @@ impl Objects {
     pub(crate) fn put_commit(&mut self, mut commit: Commit) -> String {
         let content = format!(
             "{:?}\n{:?}\n{} <{}> {}\n{}",
-            commit.parents, commit.tree, commit.author_name, commit.author_email, commit.at, commit.message
+            commit.parents,
+            commit.tree,
+            commit.author_name,
+            commit.author_email,
+            commit.at,
+            commit.message
         );
         commit.id = object_id("commit", content.as_bytes());
         let id = commit.id.clone();
@@ -132,15 +137,29 @@ impl Objects {
 
     /// The first common ancestor that walking back from `right` meets.
     pub(crate) fn merge_base(&self, left: &str, right: &str) -> Option<String> {
-        let reachable: HashSet<&str> = self.history(left).into_iter().map(|commit| commit.id.as_str()).collect();
-        self.history(right).into_iter().find(|commit| reachable.contains(commit.id.as_str())).map(|found| found.id.clone())
+        let reachable: HashSet<&str> = self
+            .history(left)
+            .into_iter()
+            .map(|commit| commit.id.as_str())
+            .collect();
+        self.history(right)
+            .into_iter()
+            .find(|commit| reachable.contains(commit.id.as_str()))
+            .map(|found| found.id.clone())
     }
 
     /// Commits reachable from `to` and not from `from`, oldest first.
     pub(crate) fn between(&self, from: &str, to: &str) -> Vec<&Commit> {
-        let old: HashSet<&str> = self.history(from).into_iter().map(|commit| commit.id.as_str()).collect();
-        let mut new: Vec<&Commit> =
-            self.history(to).into_iter().filter(|commit| !old.contains(commit.id.as_str())).collect();
+        let old: HashSet<&str> = self
+            .history(from)
+            .into_iter()
+            .map(|commit| commit.id.as_str())
+            .collect();
+        let mut new: Vec<&Commit> = self
+            .history(to)
+            .into_iter()
+            .filter(|commit| !old.contains(commit.id.as_str()))
+            .collect();
         new.reverse();
         new
     }
@@ -158,9 +177,15 @@ impl Objects {
                 new_blob: new.get(path).cloned(),
             })
             .collect();
-        let gone: Vec<Difference> = found.iter().filter(|entry| entry.new_blob.is_none()).cloned().collect();
+        let gone: Vec<Difference> = found
+            .iter()
+            .filter(|entry| entry.new_blob.is_none())
+            .cloned()
+            .collect();
         for lost in gone {
-            let moved = found.iter_mut().find(|entry| entry.old_blob.is_none() && entry.new_blob == lost.old_blob);
+            let moved = found
+                .iter_mut()
+                .find(|entry| entry.old_blob.is_none() && entry.new_blob == lost.old_blob);
             if let Some(entry) = moved {
                 entry.old_path.clone_from(&lost.old_path);
                 entry.old_blob.clone_from(&lost.old_blob);
@@ -173,7 +198,11 @@ impl Objects {
     /// A unified diff of two blobs without file headers, as GitLab shows it: one hunk.
     pub(crate) fn diff_text(&self, difference: &Difference) -> String {
         let text = |blob: &Option<String>| {
-            let bytes = blob.as_deref().and_then(|id| self.blobs.get(id)).cloned().unwrap_or_default();
+            let bytes = blob
+                .as_deref()
+                .and_then(|id| self.blobs.get(id))
+                .cloned()
+                .unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (old, new) = (text(&difference.old_blob), text(&difference.new_blob));
@@ -183,8 +212,17 @@ impl Objects {
 
 fn one_hunk(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let head = old.iter().zip(&new).take_while(|(left, right)| left == right).count();
-    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(left, right)| left == right).count();
+    let head = old
+        .iter()
+        .zip(&new)
+        .take_while(|(left, right)| left == right)
+        .count();
+    let tail = old[head..]
+        .iter()
+        .rev()
+        .zip(new[head..].iter().rev())
+        .take_while(|(left, right)| left == right)
+        .count();
     let (old_end, new_end) = (old.len() - tail, new.len() - tail);
     if head == old_end && head == new_end {
         return String::new();
@@ -213,7 +251,9 @@ impl Refs {
     /// A commit by anything GitLab takes: a full id (which no branch of that name can shadow), a full ref, a tag, a
     /// branch, or the start of an id.
     pub(crate) fn resolve(&self, name: &str, default_branch: &str) -> Option<String> {
-        let is_hex = name.len() >= 4 && name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hex = name.len() >= 4
+            && name.len() <= 40
+            && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         if name.len() == 40 && is_hex {
             return self.known.get(name).cloned();
         }
@@ -221,7 +261,10 @@ impl Refs {
             return self.branches.get(default_branch).cloned();
         }
         let tag = |name: &str| self.tags.get(name).map(|tag| tag.target.clone());
-        if let Some(found) = name.strip_prefix("refs/heads/").and_then(|name| self.branches.get(name)) {
+        if let Some(found) = name
+            .strip_prefix("refs/heads/")
+            .and_then(|name| self.branches.get(name))
+        {
             return Some(found.clone());
         }
         if let Some(found) = name.strip_prefix("refs/tags/").and_then(tag) {
@@ -230,14 +273,27 @@ impl Refs {
         if let Some(found) = self.hidden.get(name) {
             return Some(found.clone());
         }
-        tag(name).or_else(|| self.branches.get(name).cloned()).or_else(|| {
-            let mut matching = self.known.iter().filter(|id| is_hex && id.starts_with(name));
-            matching.next().filter(|_| matching.next().is_none()).cloned()
-        })
+        tag(name)
+            .or_else(|| self.branches.get(name).cloned())
+            .or_else(|| {
+                let mut matching = self
+                    .known
+                    .iter()
+                    .filter(|id| is_hex && id.starts_with(name));
+                matching
+                    .next()
+                    .filter(|_| matching.next().is_none())
+                    .cloned()
+            })
     }
 
     /// Takes in a commit with all its ancestors.
     pub(crate) fn keep(&mut self, objects: &Objects, tip: &str) {
-        self.known.extend(objects.history(tip).into_iter().map(|commit| commit.id.clone()));
+        self.known.extend(
+            objects
+                .history(tip)
+                .into_iter()
+                .map(|commit| commit.id.clone()),
+        );
     }
 }

@@ -16,7 +16,9 @@ use super::{
 pub(crate) fn answer(world: &mut World, call: &Call) -> Result<Answer, ApiError> {
     let path: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     match (call.method.as_str(), path.as_slice()) {
-        ("GET", ["version"]) => Ok(Answer::ok(json!({ "version": world.version, "revision": "0d0ab1e5" }))),
+        ("GET", ["version"]) => Ok(Answer::ok(
+            json!({ "version": world.version, "revision": "0d0ab1e5" }),
+        )),
         ("GET", ["metadata"]) => Ok(Answer::ok(json!({
             "version": world.version,
             "revision": "0d0ab1e5",
@@ -34,22 +36,42 @@ pub(crate) fn answer(world: &mut World, call: &Call) -> Result<Answer, ApiError>
         ("GET", ["users"]) => {
             let wanted = call.text("username").map(|name| name.to_lowercase());
             let users = world.users.values().filter(|user| {
-                wanted.as_ref().is_none_or(|name| user.username.to_lowercase() == *name)
+                wanted
+                    .as_ref()
+                    .is_none_or(|name| user.username.to_lowercase() == *name)
             });
-            Ok(Answer::Rows(users.map(|user| show_user(world, user.id)).collect()))
+            Ok(Answer::Rows(
+                users.map(|user| show_user(world, user.id)).collect(),
+            ))
         }
         ("GET", ["users", id]) => {
-            let id: u64 = id.parse().map_err(|_| ApiError::parameter("id is invalid".to_owned()))?;
-            world.users.get(&id).ok_or_else(|| ApiError::not_found("User"))?;
+            let id: u64 = id
+                .parse()
+                .map_err(|_| ApiError::parameter("id is invalid".to_owned()))?;
+            world
+                .users
+                .get(&id)
+                .ok_or_else(|| ApiError::not_found("User"))?;
             Ok(Answer::ok(show_user(world, id)))
         }
         ("GET", ["personal_access_tokens", "self"]) => {
-            let token = world.tokens.iter().find(|token| token.id == call.who.token).expect("the caller's token");
+            let token = world
+                .tokens
+                .iter()
+                .find(|token| token.id == call.who.token)
+                .expect("the caller's token");
             Ok(Answer::ok(token.show(world)))
         }
         ("GET", ["projects"]) => {
-            let visible = world.projects.values().filter(|project| sees(world, project, call.who.user));
-            Ok(Answer::Rows(visible.map(|project| show_project(world, project, call.who.user)).collect()))
+            let visible = world
+                .projects
+                .values()
+                .filter(|project| sees(world, project, call.who.user));
+            Ok(Answer::Rows(
+                visible
+                    .map(|project| show_project(world, project, call.who.user))
+                    .collect(),
+            ))
         }
         (_, ["projects", id, rest @ ..]) => {
             let id = find_project(world, id, call.who.user)?;
@@ -68,37 +90,66 @@ fn in_project(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<
     let user = call.who.user;
     let level = found.level(world, user);
     let commit = |name: &str| {
-        found.refs.resolve(name, &found.default_branch).ok_or_else(|| ApiError::not_found("Commit"))
+        found
+            .refs
+            .resolve(name, &found.default_branch)
+            .ok_or_else(|| ApiError::not_found("Commit"))
     };
     match (call.method.as_str(), path) {
         ("GET", []) => Ok(Answer::ok(show_project(world, found, user))),
         ("GET", ["members", "all"]) => {
-            let people = world.users.keys().filter(|user| member_level(world, found, **user) > 0);
+            let people = world
+                .users
+                .keys()
+                .filter(|user| member_level(world, found, **user) > 0);
             Ok(Answer::Rows(
-                people.map(|user| show_member(world, *user, member_level(world, found, *user))).collect(),
+                people
+                    .map(|user| show_member(world, *user, member_level(world, found, *user)))
+                    .collect(),
             ))
         }
         ("GET", ["members"]) => Ok(Answer::Rows(
-            found.members.iter().map(|(user, access)| show_member(world, *user, *access as u8)).collect(),
+            found
+                .members
+                .iter()
+                .map(|(user, access)| show_member(world, *user, *access as u8))
+                .collect(),
         )),
-        ("GET", ["members", "all", id]) => member(world, id, |user| member_level(world, found, user)),
-        ("GET", ["members", id]) => {
-            member(world, id, |user| found.members.get(&user).map_or(0, |access| *access as u8))
+        ("GET", ["members", "all", id]) => {
+            member(world, id, |user| member_level(world, found, user))
         }
+        ("GET", ["members", id]) => member(world, id, |user| {
+            found.members.get(&user).map_or(0, |access| *access as u8)
+        }),
         ("GET", ["protected_branches"]) => {
             let rules = found.protected_branches.iter();
-            Ok(Answer::Rows(rules.map(|rule| show_rule(world, rule)).collect()))
+            Ok(Answer::Rows(
+                rules.map(|rule| show_rule(world, rule)).collect(),
+            ))
         }
         ("GET", ["protected_branches", name]) => {
-            let rule = found.protected_branches.iter().find(|rule| rule.name == *name);
-            Ok(Answer::ok(show_rule(world, rule.ok_or_else(|| ApiError::not_found(""))?)))
+            let rule = found
+                .protected_branches
+                .iter()
+                .find(|rule| rule.name == *name);
+            Ok(Answer::ok(show_rule(
+                world,
+                rule.ok_or_else(|| ApiError::not_found(""))?,
+            )))
         }
-        ("GET", ["protected_tags"]) => {
-            Ok(Answer::Rows(found.protected_tags.iter().map(|rule| show_tag_rule(world, rule)).collect()))
-        }
+        ("GET", ["protected_tags"]) => Ok(Answer::Rows(
+            found
+                .protected_tags
+                .iter()
+                .map(|rule| show_tag_rule(world, rule))
+                .collect(),
+        )),
         ("GET", ["protected_tags", name]) => {
             let rule = found.protected_tags.iter().find(|rule| rule.name == *name);
-            Ok(Answer::ok(show_tag_rule(world, rule.ok_or_else(|| ApiError::not_found(""))?)))
+            Ok(Answer::ok(show_tag_rule(
+                world,
+                rule.ok_or_else(|| ApiError::not_found(""))?,
+            )))
         }
         (_, ["hooks", rest @ ..]) => {
             if level < Access::Maintainer as u8 {
@@ -114,17 +165,27 @@ fn in_project(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<
                 sha.as_ref().is_none_or(|sha| pipeline.sha == *sha)
                     && git_ref.as_ref().is_none_or(|name| pipeline.name == *name)
             });
-            Ok(Answer::Rows(rows.map(|row| statuses::show_pipeline(world, found, row)).collect()))
+            Ok(Answer::Rows(
+                rows.map(|row| statuses::show_pipeline(world, found, row))
+                    .collect(),
+            ))
         }
         ("GET", ["pipelines", number]) => {
-            let row = found.pipelines.iter().find(|row| row.id.to_string() == *number);
+            let row = found
+                .pipelines
+                .iter()
+                .find(|row| row.id.to_string() == *number);
             let row = row.ok_or_else(|| ApiError::not_found(""))?;
             Ok(Answer::ok(statuses::show_pipeline(world, found, row)))
         }
-        (_, ["repository", ..]) if found.visibility == Visibility::Private && level < Access::Reporter as u8 => {
+        (_, ["repository", ..])
+            if found.visibility == Visibility::Private && level < Access::Reporter as u8 =>
+        {
             Err(ApiError::forbidden())
         }
-        ("GET", ["repository", "commits", sha, "statuses"]) => statuses::list(world, call, found, sha),
+        ("GET", ["repository", "commits", sha, "statuses"]) => {
+            statuses::list(world, call, found, sha)
+        }
         (_, ["repository", "commits", sha, "comments"]) => {
             let sha = commit(sha)?;
             notes::answer_comments(world, call, id, &sha)
@@ -146,7 +207,9 @@ fn in_group(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<An
     let found = &world.groups[&id];
     let level = world.level_in_group(call.who.user, found);
     let level_of = |user: u64| {
-        if world.users.get(&user).is_some_and(|user| user.admin) && !found.members.contains_key(&user) {
+        if world.users.get(&user).is_some_and(|user| user.admin)
+            && !found.members.contains_key(&user)
+        {
             return 0;
         }
         world.level_in_group(user, found)
@@ -156,20 +219,31 @@ fn in_group(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<An
         ("GET", ["projects"]) => {
             let deep = call.flag("include_subgroups").unwrap_or(false);
             let inside = world.projects.values().filter(|project| {
-                project.path.strip_prefix(&found.path).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| {
-                    deep || !rest.contains('/')
-                }) && sees(world, project, call.who.user)
+                project
+                    .path
+                    .strip_prefix(&found.path)
+                    .and_then(|rest| rest.strip_prefix('/'))
+                    .is_some_and(|rest| deep || !rest.contains('/'))
+                    && sees(world, project, call.who.user)
             });
-            Ok(Answer::Rows(inside.map(|project| show_project(world, project, call.who.user)).collect()))
+            Ok(Answer::Rows(
+                inside
+                    .map(|project| show_project(world, project, call.who.user))
+                    .collect(),
+            ))
         }
         ("GET", ["members", "all"]) => {
             let people = world.users.keys().filter(|user| level_of(**user) > 0);
-            Ok(Answer::Rows(people.map(|user| show_member(world, *user, level_of(*user))).collect()))
+            Ok(Answer::Rows(
+                people
+                    .map(|user| show_member(world, *user, level_of(*user)))
+                    .collect(),
+            ))
         }
         ("GET", ["members", "all", user]) => member(world, user, level_of),
-        ("GET", ["members", user]) => {
-            member(world, user, |user| found.members.get(&user).map_or(0, |access| *access as u8))
-        }
+        ("GET", ["members", user]) => member(world, user, |user| {
+            found.members.get(&user).map_or(0, |access| *access as u8)
+        }),
         (_, ["hooks", rest @ ..]) => {
             if level < Access::Owner as u8 {
                 return Err(ApiError::forbidden());
@@ -182,20 +256,38 @@ fn in_group(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<An
 
 /// A project that exists.
 pub(crate) fn project(world: &World, id: u64) -> &Project {
-    world.projects.get(&id).expect("a project that was found before")
+    world
+        .projects
+        .get(&id)
+        .expect("a project that was found before")
 }
 
 /// By number or full path; one that the caller may not see is not there.
 fn find_project(world: &World, id: &str, user: u64) -> Result<u64, ApiError> {
-    let found = id.parse::<u64>().ok().and_then(|id| world.projects.get(&id));
-    let found = found.or_else(|| world.projects.values().find(|project| project.path.eq_ignore_ascii_case(id)));
-    let found = found.filter(|project| sees(world, project, user)).ok_or_else(|| ApiError::not_found("Project"))?;
+    let found = id
+        .parse::<u64>()
+        .ok()
+        .and_then(|id| world.projects.get(&id));
+    let found = found.or_else(|| {
+        world
+            .projects
+            .values()
+            .find(|project| project.path.eq_ignore_ascii_case(id))
+    });
+    let found = found
+        .filter(|project| sees(world, project, user))
+        .ok_or_else(|| ApiError::not_found("Project"))?;
     Ok(found.id)
 }
 
 fn find_group(world: &World, id: &str) -> Result<u64, ApiError> {
     let found = id.parse::<u64>().ok().and_then(|id| world.groups.get(&id));
-    let found = found.or_else(|| world.groups.values().find(|group| group.path.eq_ignore_ascii_case(id)));
+    let found = found.or_else(|| {
+        world
+            .groups
+            .values()
+            .find(|group| group.path.eq_ignore_ascii_case(id))
+    });
     Ok(found.ok_or_else(|| ApiError::not_found("Group"))?.id)
 }
 
@@ -206,12 +298,21 @@ fn sees(world: &World, project: &Project, user: u64) -> bool {
 /// A level through membership: an administrator who is no member has none.
 fn member_level(world: &World, project: &Project, user: u64) -> u8 {
     let own = project.members.get(&user).copied();
-    let above = world.ancestors(&project.path).into_iter().filter_map(|group| group.members.get(&user).copied());
-    above.chain(own).map(|access| access as u8).max().unwrap_or(0)
+    let above = world
+        .ancestors(&project.path)
+        .into_iter()
+        .filter_map(|group| group.members.get(&user).copied());
+    above
+        .chain(own)
+        .map(|access| access as u8)
+        .max()
+        .unwrap_or(0)
 }
 
 fn member(world: &World, id: &str, level: impl Fn(u64) -> u8) -> Result<Answer, ApiError> {
-    let id: u64 = id.parse().map_err(|_| ApiError::parameter("user_id is invalid".to_owned()))?;
+    let id: u64 = id
+        .parse()
+        .map_err(|_| ApiError::parameter("user_id is invalid".to_owned()))?;
     match level(id) {
         0 => Err(ApiError::message(404, "404 Not found")),
         level => Ok(Answer::ok(show_member(world, id, level))),
@@ -229,7 +330,9 @@ fn show_member(world: &World, user: u64, level: u8) -> Value {
 
 /// A user, as authors and members are shown.
 pub(crate) fn show_user(world: &World, id: u64) -> Value {
-    let Some(user) = world.users.get(&id) else { return Value::Null };
+    let Some(user) = world.users.get(&id) else {
+        return Value::Null;
+    };
     json!({
         "id": user.id,
         "username": user.username,
@@ -262,7 +365,11 @@ fn show_project(world: &World, project: &Project, user: u64) -> Value {
     let (space, name) = project.path.rsplit_once('/').unwrap_or(("", &project.path));
     let group = world.groups.values().find(|group| group.path == space);
     let level = project.level(world, user);
-    let access = if level == 0 { Value::Null } else { json!({ "access_level": level, "notification_level": 3 }) };
+    let access = if level == 0 {
+        Value::Null
+    } else {
+        json!({ "access_level": level, "notification_level": 3 })
+    };
     let url = format!("{}/{}", world.base, project.path);
     let mut shown = json!({
         "id": project.id,
@@ -338,7 +445,11 @@ fn show_allowed(world: &World, index: usize, allowed: &Allowed) -> Value {
 }
 
 fn show_list(world: &World, allowed: &[Allowed]) -> Value {
-    allowed.iter().enumerate().map(|(index, allowed)| show_allowed(world, index, allowed)).collect()
+    allowed
+        .iter()
+        .enumerate()
+        .map(|(index, allowed)| show_allowed(world, index, allowed))
+        .collect()
 }
 
 fn show_rule(world: &World, rule: &Protected) -> Value {

@@ -85,7 +85,14 @@ impl State {
         let (event, from) = match wanted {
             "pending" => ("enqueue", self),
             // `running` enqueues first, quietly.
-            "running" => ("run", if matches!(self, Created | Skipped) { Pending } else { self }),
+            "running" => (
+                "run",
+                if matches!(self, Created | Skipped) {
+                    Pending
+                } else {
+                    self
+                },
+            ),
             "success" => ("success", self),
             "failed" => ("drop", self),
             "canceled" => ("cancel", self),
@@ -107,19 +114,33 @@ impl State {
 }
 
 /// `POST /projects/:id/statuses/:sha`.
-pub(crate) fn set(world: &mut World, call: &Call, project: u64, sha: &str) -> Result<Answer, ApiError> {
+pub(crate) fn set(
+    world: &mut World,
+    call: &Call,
+    project: u64,
+    sha: &str,
+) -> Result<Answer, ApiError> {
     let user = call.who.user;
     if rest::project(world, project).level(world, user) < Access::Developer as u8 {
         return Err(ApiError::forbidden());
     }
     let wanted = call.required("state")?;
-    if !["pending", "running", "success", "failed", "canceled", "skipped"].contains(&wanted.as_str()) {
-        return Err(ApiError::parameter("state does not have a valid value".to_owned()));
+    if ![
+        "pending", "running", "success", "failed", "canceled", "skipped",
+    ]
+    .contains(&wanted.as_str())
+    {
+        return Err(ApiError::parameter(
+            "state does not have a valid value".to_owned(),
+        ));
     }
     let pipeline_id = call.number("pipeline_id")?;
     let now = world.now();
     let found = rest::project(world, project);
-    let commit = found.refs.resolve(sha, &found.default_branch).ok_or_else(|| ApiError::not_found("Commit"))?;
+    let commit = found
+        .refs
+        .resolve(sha, &found.default_branch)
+        .ok_or_else(|| ApiError::not_found("Commit"))?;
     let given = call.text("ref").filter(|name| !name.is_empty());
     let matching = newest_pipeline(found, &commit, given.as_deref(), pipeline_id);
     if pipeline_id.is_some() && matching.is_none() {
@@ -133,12 +154,24 @@ pub(crate) fn set(world: &mut World, call: &Call, project: u64, sha: &str) -> Re
         return Err(ApiError::forbidden());
     }
     for field in ["target_url", "description"] {
-        if call.text(field).is_some_and(|text| text.chars().count() > LONGEST_TEXT) {
-            return Err(ApiError::invalid(field, "is too long (maximum is 255 characters)"));
+        if call
+            .text(field)
+            .is_some_and(|text| text.chars().count() > LONGEST_TEXT)
+        {
+            return Err(ApiError::invalid(
+                field,
+                "is too long (maximum is 255 characters)",
+            ));
         }
     }
-    if call.text("target_url").is_some_and(|url| !url.is_empty() && !url.starts_with("http")) {
-        return Err(ApiError::invalid("target_url", "is blocked: Only allowed schemes are http, https"));
+    if call
+        .text("target_url")
+        .is_some_and(|url| !url.is_empty() && !url.starts_with("http"))
+    {
+        return Err(ApiError::invalid(
+            "target_url",
+            "is blocked: Only allowed schemes are http, https",
+        ));
     }
     let matching = matching.map(|pipeline| pipeline.id);
     let (next_pipeline, next_status) = (world.next_id(), world.next_id());
@@ -158,7 +191,10 @@ pub(crate) fn set(world: &mut World, call: &Call, project: u64, sha: &str) -> Re
         });
         next_pipeline
     });
-    let name = call.text("name").or_else(|| call.text("context")).unwrap_or_else(|| "default".to_owned());
+    let name = call
+        .text("name")
+        .or_else(|| call.text("context"))
+        .unwrap_or_else(|| "default".to_owned());
     let is_it = |row: &Status| {
         row.pipeline == pipeline
             && row.name == name
@@ -168,9 +204,15 @@ pub(crate) fn set(world: &mut World, call: &Call, project: u64, sha: &str) -> Re
     };
     let position = found.statuses.iter().position(is_it);
     let current = position.map_or(State::Created, |position| found.statuses[position].state);
-    let state = current.after(&wanted).map_err(|problem| ApiError::message(400, problem))?;
+    let state = current
+        .after(&wanted)
+        .map_err(|problem| ApiError::message(400, problem))?;
     let position = position.unwrap_or_else(|| {
-        for old in found.statuses.iter_mut().filter(|row| row.pipeline == pipeline && row.name == name) {
+        for old in found
+            .statuses
+            .iter_mut()
+            .filter(|row| row.pipeline == pipeline && row.name == name)
+        {
             old.retried = true;
         }
         found.statuses.push(Status {
@@ -195,37 +237,69 @@ pub(crate) fn set(world: &mut World, call: &Call, project: u64, sha: &str) -> Re
     row.state = state;
     row.target_url = call.text("target_url").or_else(|| row.target_url.take());
     row.description = call.text("description").or_else(|| row.description.take());
-    row.coverage = call.text("coverage").and_then(|text| text.parse().ok()).or(row.coverage);
+    row.coverage = call
+        .text("coverage")
+        .and_then(|text| text.parse().ok())
+        .or(row.coverage);
     match state {
         State::Running => row.started_at = Some(now),
-        State::Success | State::Failed | State::Canceled | State::Skipped => row.finished_at = Some(now),
+        State::Success | State::Failed | State::Canceled | State::Skipped => {
+            row.finished_at = Some(now)
+        }
         State::Created | State::Pending => {}
     }
     let row = row.clone();
-    if let Some(touched) = found.pipelines.iter_mut().find(|other| other.id == pipeline) {
+    if let Some(touched) = found
+        .pipelines
+        .iter_mut()
+        .find(|other| other.id == pipeline)
+    {
         touched.updated_at = now;
     }
     Ok(Answer::created(show(world, &row)))
 }
 
 /// `GET /projects/:id/repository/commits/:sha/statuses`.
-pub(crate) fn list(world: &World, call: &Call, project: &Project, sha: &str) -> Result<Answer, ApiError> {
-    let commit = project.refs.resolve(sha, &project.default_branch).ok_or_else(|| ApiError::not_found("Commit"))?;
-    let (name, git_ref, pipeline) = (call.text("name"), call.text("ref"), call.number("pipeline_id")?);
+pub(crate) fn list(
+    world: &World,
+    call: &Call,
+    project: &Project,
+    sha: &str,
+) -> Result<Answer, ApiError> {
+    let commit = project
+        .refs
+        .resolve(sha, &project.default_branch)
+        .ok_or_else(|| ApiError::not_found("Commit"))?;
+    let (name, git_ref, pipeline) = (
+        call.text("name"),
+        call.text("ref"),
+        call.number("pipeline_id")?,
+    );
     let all = call.flag("all").unwrap_or(false);
     let rows = project.statuses.iter().filter(|row| {
         row.sha == commit
             && (all || !row.retried)
             && name.as_ref().is_none_or(|name| row.name == *name)
-            && git_ref.as_ref().is_none_or(|git_ref| row.git_ref == *git_ref)
+            && git_ref
+                .as_ref()
+                .is_none_or(|git_ref| row.git_ref == *git_ref)
             && pipeline.is_none_or(|pipeline| row.pipeline == pipeline)
     });
     Ok(Answer::Rows(rows.map(|row| show(world, row)).collect()))
 }
 
 /// The newest pipeline of a commit; the first hundred are looked at, as in GitLab.
-fn newest_pipeline<'a>(project: &'a Project, sha: &str, git_ref: Option<&str>, id: Option<u64>) -> Option<&'a Pipeline> {
-    let newest = project.pipelines.iter().rev().filter(|pipeline| pipeline.sha == sha);
+fn newest_pipeline<'a>(
+    project: &'a Project,
+    sha: &str,
+    git_ref: Option<&str>,
+    id: Option<u64>,
+) -> Option<&'a Pipeline> {
+    let newest = project
+        .pipelines
+        .iter()
+        .rev()
+        .filter(|pipeline| pipeline.sha == sha);
     newest
         .take(if id.is_some() { usize::MAX } else { 100 })
         .filter(|pipeline| git_ref.is_none_or(|wanted| pipeline.name == wanted))
@@ -233,7 +307,12 @@ fn newest_pipeline<'a>(project: &'a Project, sha: &str, git_ref: Option<&str>, i
 }
 
 fn first_branch_with(world: &World, project: &Project, sha: &str) -> Option<String> {
-    project.refs.branches.iter().find(|(_, tip)| world.objects.is_ancestor(sha, tip)).map(|(name, _)| name.clone())
+    project
+        .refs
+        .branches
+        .iter()
+        .find(|(_, tip)| world.objects.is_ancestor(sha, tip))
+        .map(|(name, _)| name.clone())
 }
 
 /// The pipeline that 'Pipelines must succeed' looks at: the merge request's own before any of the branch, and those of
@@ -242,7 +321,11 @@ pub(crate) fn head_pipeline(world: &World, target: &Project, iid: u64) -> Option
     let request = target.merge_requests.get(&iid)?;
     let own = format!("refs/merge-requests/{iid}/");
     let newest = |project: &Project, fits: &dyn Fn(&Pipeline) -> bool| {
-        let found = project.pipelines.iter().rev().find(|pipeline| pipeline.sha == request.sha && fits(pipeline));
+        let found = project
+            .pipelines
+            .iter()
+            .rev()
+            .find(|pipeline| pipeline.sha == request.sha && fits(pipeline));
         found.map(|pipeline| (project.id, pipeline.clone()))
     };
     newest(target, &|pipeline| pipeline.name.starts_with(&own)).or_else(|| {

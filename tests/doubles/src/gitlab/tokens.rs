@@ -130,9 +130,17 @@ impl Need {
 }
 
 /// The user behind a call, if the token lives and may do this.
-pub(crate) fn identify(world: &mut World, headers: &HeaderMap, query: &str, need: Need) -> Result<Identity, ApiError> {
+pub(crate) fn identify(
+    world: &mut World,
+    headers: &HeaderMap,
+    query: &str,
+    need: Need,
+) -> Result<Identity, ApiError> {
     let secret = header(headers, "private-token")
-        .or_else(|| header(headers, "authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned)))
+        .or_else(|| {
+            header(headers, "authorization")
+                .and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned))
+        })
         .or_else(|| {
             form_urlencoded::parse(query.as_bytes())
                 .find(|(name, _)| name == "private_token" || name == "access_token")
@@ -141,7 +149,11 @@ pub(crate) fn identify(world: &mut World, headers: &HeaderMap, query: &str, need
     let unauthorized = || ApiError::message(401, "401 Unauthorized");
     let secret = secret.ok_or_else(unauthorized)?;
     let now = world.now();
-    let token = world.tokens.iter_mut().find(|token| token.secret == secret).ok_or_else(unauthorized)?;
+    let token = world
+        .tokens
+        .iter_mut()
+        .find(|token| token.secret == secret)
+        .ok_or_else(unauthorized)?;
     if token.revoked {
         let said = "Token was revoked. You have to re-authorize from the user.";
         return Err(ApiError::oauth(401, "invalid_token", said));
@@ -151,18 +163,32 @@ pub(crate) fn identify(world: &mut World, headers: &HeaderMap, query: &str, need
         return Err(ApiError::oauth(401, "invalid_token", said));
     }
     let wanted = need.scopes();
-    if !wanted.is_empty() && !token.scopes.iter().any(|scope| wanted.contains(&scope.as_str())) {
+    if !wanted.is_empty()
+        && !token
+            .scopes
+            .iter()
+            .any(|scope| wanted.contains(&scope.as_str()))
+    {
         return Err(ApiError::scope(&wanted.join(" ")));
     }
     token.last_used_at = Some(now);
     let (name, id) = (token.user.clone(), token.id);
     let user = world.user_named(&name).ok_or_else(unauthorized)?;
     if user.state != "active" {
-        return Err(ApiError::message(403, "403 Forbidden - Your account has been blocked."));
+        return Err(ApiError::message(
+            403,
+            "403 Forbidden - Your account has been blocked.",
+        ));
     }
-    Ok(Identity { user: user.id, token: id })
+    Ok(Identity {
+        user: user.id,
+        token: id,
+    })
 }
 
 fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
 }

@@ -1,18 +1,15 @@
 //! Everything the instance holds, and the calls that seed it.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use super::{
+use super::{
     hooks::Hook,
-    project::{Access, Allowed, ProjectSeed, Protected, Visibility},
+    project::{Access, Project, ProjectSeed, Protected},
+    repository::Objects,
     tokens::Token,
 };
-use super::{project::Project, repository::Objects};
 
 /// A person or a bot.
 #[derive(Clone, Debug)]
@@ -114,7 +111,7 @@ impl World {
 
     /// Sets the version, like `17.3.2` or `19.1.0-ee`: it decides the webhooks' headers.
     pub fn version(&mut self, version: &str) -> &mut Self {
-        version.to_owned().clone_into(&mut self.version);
+        version.clone_into(&mut self.version);
         self
     }
 
@@ -140,10 +137,17 @@ impl World {
     /// Adds a group; a parent like `acme` in `acme/web` must be there already.
     pub fn group(&mut self, path: &str) -> &mut Self {
         if let Some((parent, _)) = path.rsplit_once('/') {
-            self.group_id(parent);
+            let _ = self.group_id(parent);
         }
         let id = self.next_id();
-        self.groups.insert(id, Group { id, path: path.to_owned(), members: BTreeMap::new() });
+        self.groups.insert(
+            id,
+            Group {
+                id,
+                path: path.to_owned(),
+                members: BTreeMap::new(),
+            },
+        );
         self
     }
 
@@ -188,7 +192,8 @@ impl World {
     }
 
     /// Protects a branch, or branches by a wildcard; a rule of the same name is replaced.
-    pub fn protect(&mut self, project: &str, rule: Protected) -> &mut Self {
+    pub fn protect(&mut self, project: &str, mut rule: Protected) -> &mut Self {
+        rule.id = self.next_id();
         let rules = &mut self.project_mut(project).protected_branches;
         rules.retain(|old| old.name != rule.name);
         rules.push(rule);
@@ -197,7 +202,9 @@ impl World {
 
     /// Ends a branch's protection.
     pub fn unprotect(&mut self, project: &str, name: &str) -> &mut Self {
-        self.project_mut(project).protected_branches.retain(|rule| rule.name != name);
+        self.project_mut(project)
+            .protected_branches
+            .retain(|rule| rule.name != name);
         self
     }
 
@@ -209,7 +216,7 @@ impl World {
 
     /// Adds an access token.
     pub fn token(&mut self, mut token: Token) -> &mut Self {
-        self.user_id(&token.user);
+        let _ = self.user_id(&token.user);
         token.id = self.next_id();
         token.created_at = self.now();
         self.tokens.push(token);
@@ -218,7 +225,11 @@ impl World {
 
     /// Revokes a token.
     pub fn revoke(&mut self, secret: &str) -> &mut Self {
-        for token in self.tokens.iter_mut().filter(|token| token.secret == secret) {
+        for token in self
+            .tokens
+            .iter_mut()
+            .filter(|token| token.secret == secret)
+        {
             token.revoked = true;
         }
         self
@@ -242,13 +253,17 @@ impl World {
     #[must_use]
     pub fn group_id(&self, path: &str) -> u64 {
         let found = self.groups.values().find(|group| group.path == path);
-        found.unwrap_or_else(|| panic!("there is no group `{path}`")).id
+        found
+            .unwrap_or_else(|| panic!("there is no group `{path}`"))
+            .id
     }
 
     /// The numeric id of a user.
     #[must_use]
     pub fn user_id(&self, username: &str) -> u64 {
-        self.user_named(username).unwrap_or_else(|| panic!("there is no user `{username}`")).id
+        self.user_named(username)
+            .unwrap_or_else(|| panic!("there is no user `{username}`"))
+            .id
     }
 
     /// The stand-in's clock: the real one, put forward by `GitLab::advance`.
@@ -275,7 +290,17 @@ impl World {
         if let Some(first) = name.get_mut(0..1) {
             first.make_ascii_uppercase();
         }
-        self.users.insert(id, User { id, username: username.to_owned(), name, state: "active", bot, admin });
+        self.users.insert(
+            id,
+            User {
+                id,
+                username: username.to_owned(),
+                name,
+                state: "active",
+                bot,
+                admin,
+            },
+        );
     }
 
     pub(crate) fn user_named(&self, username: &str) -> Option<&User> {
@@ -288,7 +313,10 @@ impl World {
     }
 
     pub(crate) fn project_mut(&mut self, path: &str) -> &mut Project {
-        let found = self.projects.values_mut().find(|project| project.path == path);
+        let found = self
+            .projects
+            .values_mut()
+            .find(|project| project.path == path);
         found.unwrap_or_else(|| panic!("there is no project `{path}`"))
     }
 
@@ -297,7 +325,10 @@ impl World {
         let mut found: Vec<&Group> = self
             .groups
             .values()
-            .filter(|group| path.strip_prefix(&group.path).is_some_and(|rest| rest.starts_with('/')))
+            .filter(|group| {
+                path.strip_prefix(&group.path)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            })
             .collect();
         found.sort_by_key(|group| std::cmp::Reverse(group.path.len()));
         found
@@ -309,14 +340,24 @@ impl World {
             return Access::Owner as u8;
         }
         let own = group.members.get(&user).map_or(0, |access| *access as u8);
-        let above = self.ancestors(&group.path).into_iter().filter_map(|group| group.members.get(&user));
-        above.map(|access| *access as u8).max().unwrap_or(0).max(own)
+        let above = self
+            .ancestors(&group.path)
+            .into_iter()
+            .filter_map(|group| group.members.get(&user));
+        above
+            .map(|access| *access as u8)
+            .max()
+            .unwrap_or(0)
+            .max(own)
     }
 
     /// Counts one use of a limited endpoint; false if that is one too many within a minute.
     pub(crate) fn within(&mut self, what: &str, user: u64, scope: u64, limit: usize) -> bool {
         let now = self.now();
-        let uses = self.recent.entry((what.to_owned(), user, scope)).or_default();
+        let uses = self
+            .recent
+            .entry((what.to_owned(), user, scope))
+            .or_default();
         uses.retain(|at| now.duration_since(*at) < SignedDuration::from_secs(60));
         if uses.len() >= limit {
             return false;

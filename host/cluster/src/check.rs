@@ -1,0 +1,457 @@
+//! Whether a cluster and a place are as they should be. Asks the API server's own authorizer and changes nothing.
+
+use futures_util::future::join_all;
+use penstock_model::tenant::Place;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    Cluster,
+    create::creator_remedy,
+    names::TEKTON,
+    observe::Call,
+    read::{HOST_REMEDY, ReadError},
+    refusal::Trouble,
+    status::text,
+    token::{Account, TokenError},
+    wire::Ask,
+};
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What should hold, in a sentence.
+    pub what: String,
+    /// Whether it does.
+    pub verdict: Verdict,
+    /// What was found; may be empty.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// Whether something holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Good,
+    /// It works, but somebody may do more than is needed.
+    Weak,
+    /// It does not.
+    Bad,
+    /// It can't be shown from here.
+    Unknown,
+}
+
+impl Check {
+    /// Nothing is known to stand in the way.
+    pub fn ok(&self) -> bool {
+        self.verdict != Verdict::Bad
+    }
+
+    fn new(what: impl Into<String>, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            verdict,
+            detail: detail.into(),
+            remedy: None,
+        }
+    }
+
+    fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// What somebody might do.
+#[derive(Clone, Copy)]
+struct Act<'a> {
+    verb: &'a str,
+    group: &'a str,
+    resource: &'a str,
+    subresource: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Act<'a> {
+    const fn tekton(verb: &'a str, resource: &'a str) -> Self {
+        Self {
+            verb,
+            group: "tekton.dev",
+            resource,
+            subresource: "",
+            name: "",
+        }
+    }
+
+    const fn core(verb: &'a str, resource: &'a str) -> Self {
+        Self {
+            group: "",
+            ..Self::tekton(verb, resource)
+        }
+    }
+
+    /// In one namespace, or in all of them.
+    fn attributes(&self, namespace: &str) -> Value {
+        json!({
+            "namespace": namespace,
+            "verb": self.verb,
+            "group": self.group,
+            "resource": self.resource,
+            "subresource": self.subresource,
+            "name": self.name,
+        })
+    }
+
+    fn shown(&self) -> String {
+        match self.subresource {
+            "" => format!("{} {}", self.verb, self.resource),
+            subresource => format!("{} {}/{subresource}", self.verb, self.resource),
+        }
+    }
+}
+
+/// What a creator needs.
+const CREATOR_NEEDS: [Act<'static>; 3] = [
+    Act::tekton("create", "pipelineruns"),
+    Act::tekton("get", "pipelineruns"),
+    Act::tekton("patch", "pipelineruns"),
+];
+/// What a creator has no use for: each of these reaches past what `admit` allows.
+const CREATOR_EXCESS: [Act<'static>; 3] = [
+    Act::core("create", "pods"),
+    Act::core("get", "secrets"),
+    Act::tekton("create", "taskruns"),
+];
+/// What would let a pod start runs or change them.
+const RUN_AS_NEVER: [Act<'static>; 7] = [
+    Act::tekton("create", "pipelineruns"),
+    Act::tekton("update", "pipelineruns"),
+    Act::tekton("patch", "pipelineruns"),
+    Act::tekton("delete", "pipelineruns"),
+    Act::tekton("create", "taskruns"),
+    Act::tekton("create", "customruns"),
+    Act::core("create", "pods"),
+];
+
+impl Cluster {
+    /// Whether the API server answers, has Tekton, and lets the host watch runs.
+    pub async fn check_cluster(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let what = format!("cluster `{}` answers", self.name);
+        match self
+            .read(Ask::get(Call::Discover, "/version".to_owned()))
+            .await
+        {
+            Ok(version) => {
+                let version = version.unwrap_or_default();
+                let version = text(&version, "gitVersion").unwrap_or("of an unknown version");
+                checks.push(Check::new(
+                    what,
+                    Verdict::Good,
+                    format!("Kubernetes {version}"),
+                ));
+            }
+            Err(error) => {
+                checks.push(Check::new(what, Verdict::Bad, error.to_string()).with_remedy(
+                    "see that the kubeconfig names the right server and that it can be reached from here",
+                ));
+                return checks;
+            }
+        }
+        checks.push(self.check_tekton().await);
+        let reads = [
+            Act::tekton("list", "pipelineruns"),
+            Act::tekton("watch", "pipelineruns"),
+            Act::tekton("list", "taskruns"),
+        ];
+        checks.extend(join_all(reads.iter().map(|act| self.check_host_reads(act))).await);
+        let what = "the host itself can't create runs";
+        checks.push(match self.host_may(&Act::tekton("create", "pipelineruns"), "").await {
+            Ok(false) => Check::new(what, Verdict::Good, ""),
+            Ok(true) => Check::new(what, Verdict::Weak, "its account may create PipelineRuns in any namespace").with_remedy(
+                "give the host an account with the rights of examples/cluster/penstock.yaml alone: a run is created with its place's own account",
+            ),
+            Err(error) => Check::new(what, Verdict::Unknown, error.to_string()),
+        });
+        checks
+    }
+
+    async fn check_tekton(&self) -> Check {
+        let what = "Tekton Pipelines is installed";
+        let install = "install Tekton Pipelines, with the API `tekton.dev/v1`";
+        let resources = match self.read(Ask::get(Call::Discover, TEKTON.to_owned())).await {
+            Ok(resources) => resources,
+            Err(error) => return Check::new(what, Verdict::Unknown, error.to_string()),
+        };
+        let has = |name: &str| {
+            let list = resources
+                .as_ref()
+                .and_then(|list| list.get("resources")?.as_array());
+            list.into_iter()
+                .flatten()
+                .any(|resource| text(resource, "name") == Some(name))
+        };
+        if !has("pipelineruns") || !has("taskruns") {
+            return Check::new(
+                what,
+                Verdict::Bad,
+                "the API server knows no `tekton.dev/v1`",
+            )
+            .with_remedy(install);
+        }
+        // Tekton lets everybody read this one.
+        let info = "/api/v1/namespaces/tekton-pipelines/configmaps/pipelines-info".to_owned();
+        let version = self
+            .read(Ask::get(Call::Discover, info))
+            .await
+            .ok()
+            .flatten();
+        let version = version
+            .as_ref()
+            .and_then(|info| text(info.get("data")?, "version"));
+        Check::new(
+            what,
+            Verdict::Good,
+            version.map_or_else(
+                || "tekton.dev/v1".to_owned(),
+                |version| format!("Tekton {version}"),
+            ),
+        )
+    }
+
+    async fn check_host_reads(&self, act: &Act<'_>) -> Check {
+        let what = format!("the host may {} in all namespaces", act.shown());
+        match self.host_may(act, "").await {
+            Ok(true) => Check::new(what, Verdict::Good, ""),
+            Ok(false) => Check::new(what, Verdict::Bad, "").with_remedy(HOST_REMEDY),
+            Err(error) => Check::new(what, Verdict::Unknown, error.to_string()),
+        }
+    }
+
+    /// Whether runs can be created in a place by its creator, and by nothing that runs there.
+    pub async fn check_place(&self, place: &Place) -> Vec<Check> {
+        let Place {
+            namespace,
+            creator,
+            run_as,
+            ..
+        } = place;
+        let mut checks = vec![{
+            let what = format!(
+                "`creator` and `run-as` of place `{}` are two accounts",
+                place.name
+            );
+            if creator == run_as {
+                Check::new(
+                    what,
+                    Verdict::Bad,
+                    format!("both are `{creator}`: whatever runs there could start runs"),
+                )
+                .with_remedy("give the place a `run-as` account of its own, without rights")
+            } else {
+                Check::new(what, Verdict::Good, "")
+            }
+        }];
+        checks.extend(self.check_creator(namespace, creator).await);
+        checks.push(self.check_run_as(namespace, run_as).await);
+        checks
+    }
+
+    async fn check_creator(&self, namespace: &str, creator: &str) -> Vec<Check> {
+        let account = Account {
+            namespace: namespace.to_owned(),
+            name: creator.to_owned(),
+        };
+        let what =
+            format!("the host gets tokens of account `{creator}` in namespace `{namespace}`");
+        let needs = join_all(
+            CREATOR_NEEDS
+                .iter()
+                .map(|act| self.account_may(&account, act)),
+        )
+        .await;
+        let refused = needs.iter().find_map(|may| match may {
+            Err(NoReview::Token(error)) => Some(error),
+            _ => None,
+        });
+        if let Some(error) = refused {
+            let verdict = match error {
+                TokenError::Unavailable { .. } => Verdict::Unknown,
+                _ => Verdict::Bad,
+            };
+            let check = Check::new(what, verdict, error.to_string());
+            return vec![match error.remedy() {
+                Some(remedy) => check.with_remedy(remedy),
+                None => check,
+            }];
+        }
+        let mut checks = vec![Check::new(what, Verdict::Good, "")];
+        for (act, may) in CREATOR_NEEDS.iter().zip(needs) {
+            let what = format!(
+                "account `{creator}` may {} in namespace `{namespace}`",
+                act.shown()
+            );
+            checks.push(match may {
+                Ok(true) => Check::new(what, Verdict::Good, ""),
+                Ok(false) => Check::new(what, Verdict::Bad, "")
+                    .with_remedy(creator_remedy(namespace, creator)),
+                Err(error) => Check::new(what, Verdict::Unknown, error.to_string()),
+            });
+        }
+        let excess = join_all(
+            CREATOR_EXCESS
+                .iter()
+                .map(|act| self.account_may(&account, act)),
+        )
+        .await;
+        let what =
+            format!("account `{creator}` may do no more than runs in namespace `{namespace}` need");
+        checks.push(verdict_of_excess(
+            what,
+            Verdict::Weak,
+            &CREATOR_EXCESS,
+            &excess,
+            creator,
+        ));
+        checks
+    }
+
+    async fn check_run_as(&self, namespace: &str, run_as: &str) -> Check {
+        let what =
+            format!("account `{run_as}` can't start or change anything in namespace `{namespace}`");
+        let asked = join_all(
+            RUN_AS_NEVER
+                .iter()
+                .map(|act| self.other_may(namespace, run_as, act)),
+        )
+        .await;
+        let denied = asked.iter().find_map(|may| match may {
+            Err(NoReview::Read(error @ ReadError::Denied { .. })) => Some(error),
+            _ => None,
+        });
+        match denied {
+            Some(error) => Check::new(what, Verdict::Unknown, format!("the host may not ask: {error}")).with_remedy(format!(
+                "grant the host's account `create` on `subjectaccessreviews` (examples/cluster/penstock.yaml), or ask as an administrator: kubectl auth can-i create pipelineruns --as system:serviceaccount:{namespace}:{run_as} -n {namespace}"
+            )),
+            None => verdict_of_excess(what, Verdict::Bad, &RUN_AS_NEVER, &asked, run_as),
+        }
+    }
+
+    /// What the host may do.
+    async fn host_may(&self, act: &Act<'_>, namespace: &str) -> Result<bool, NoReview> {
+        let review = json!({ "spec": { "resourceAttributes": act.attributes(namespace) } });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned();
+        let review = self
+            .read(Ask::post(Call::Review, path, review.to_string()))
+            .await?;
+        allowed(review)
+    }
+
+    /// What an account may do, asked with its own token.
+    async fn account_may(&self, account: &Account, act: &Act<'_>) -> Result<bool, NoReview> {
+        let review =
+            json!({ "spec": { "resourceAttributes": act.attributes(&account.namespace) } })
+                .to_string();
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let ask = || Ask::post(Call::Review, path.to_owned(), review.clone());
+        match self.tokens.ask(account, ask).await? {
+            Ok(answer) => allowed(serde_json::from_slice(&answer.body).ok()),
+            Err(Trouble::Unavailable { why, .. }) => Err(NoReview::Unclear(why)),
+            Err(Trouble::Denied(said) | Trouble::Refused(said)) => Err(NoReview::Unclear(said)),
+            Err(_) => Err(NoReview::Unclear("it has no access reviews".to_owned())),
+        }
+    }
+
+    /// What an account may do, asked by the host.
+    async fn other_may(
+        &self,
+        namespace: &str,
+        account: &str,
+        act: &Act<'_>,
+    ) -> Result<bool, NoReview> {
+        let review = json!({ "spec": {
+            "user": format!("system:serviceaccount:{namespace}:{account}"),
+            "groups": ["system:serviceaccounts", format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
+            "resourceAttributes": act.attributes(namespace),
+        }});
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews".to_owned();
+        allowed(
+            self.read(Ask::post(Call::Review, path, review.to_string()))
+                .await?,
+        )
+    }
+}
+
+/// Why it is not known what somebody may do.
+#[derive(Debug, thiserror::Error)]
+enum NoReview {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("the API server gave no answer that can be used: {0}")]
+    Unclear(String),
+}
+
+fn allowed(review: Option<Value>) -> Result<bool, NoReview> {
+    #[derive(Deserialize)]
+    struct Review {
+        status: Status,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        allowed: bool,
+    }
+    let review: Review = serde_json::from_value(review.unwrap_or_default())
+        .map_err(|_| NoReview::Unclear("no access review came back".to_owned()))?;
+    Ok(review.status.allowed)
+}
+
+/// Good if none of the acts is allowed.
+fn verdict_of_excess(
+    what: String,
+    verdict: Verdict,
+    acts: &[Act<'_>],
+    may: &[Result<bool, NoReview>],
+    account: &str,
+) -> Check {
+    let allowed: Vec<String> = acts
+        .iter()
+        .zip(may)
+        .filter(|(_, may)| matches!(may, Ok(true)))
+        .map(|(act, _)| act.shown())
+        .collect();
+    if !allowed.is_empty() {
+        return Check::new(what, verdict, format!("it may {}", allowed.join(", "))).with_remedy(format!(
+            "find the RoleBindings and ClusterRoleBindings that name account `{account}` or a group it is in, and take these rights away"
+        ));
+    }
+    match may.iter().find_map(|may| may.as_ref().err()) {
+        Some(error) => Check::new(what, Verdict::Unknown, error.to_string()),
+        None => Check::new(what, Verdict::Good, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allowed_outweighs_what_is_not_known() {
+        let acts = [Act::core("create", "pods"), Act::core("get", "secrets")];
+        let unknown = || Err(NoReview::Unclear("x".into()));
+        let check = |may: [Result<bool, NoReview>; 2]| {
+            verdict_of_excess("w".into(), Verdict::Bad, &acts, &may, "run-as")
+        };
+        assert_eq!(check([Ok(false), Ok(false)]).verdict, Verdict::Good);
+        assert_eq!(check([unknown(), Ok(false)]).verdict, Verdict::Unknown);
+        let bad = check([unknown(), Ok(true)]);
+        assert_eq!(
+            (bad.verdict, bad.detail.as_str()),
+            (Verdict::Bad, "it may get secrets")
+        );
+        assert!(!bad.ok() && bad.remedy.is_some());
+    }
+}

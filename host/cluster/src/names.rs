@@ -1,0 +1,38 @@
+//! Labels and annotations by which runs are found again, and the paths of Tekton's API.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The label that the watch selects by.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Its value on all runs that Penstock makes.
+pub const MANAGED_BY: &str = "penstock";
+/// The effect that made the run: 64 hexadecimal digits.
+pub const EFFECT_ANNOTATION: &str = "penstock.dev/effect-id";
+/// Digest of the manifest as the host decided it: `sha256:<hex>`.
+pub const DIGEST_ANNOTATION: &str = "penstock.dev/manifest-digest";
+/// Field manager of all writes.
+pub(crate) const FIELD_MANAGER: &str = "penstock";
+/// Group and version of Tekton's API.
+pub(crate) const TEKTON: &str = "/apis/tekton.dev/v1";
+
+/// What may stand unencoded in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// A text as one segment of a path, or one value of a query.
+pub(crate) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// Path of a namespace's PipelineRuns.
+pub(crate) fn runs_path(namespace: &str) -> String {
+    format!("{TEKTON}/namespaces/{}/pipelineruns", segment(namespace))
+}
+
+/// Path of one PipelineRun.
+pub(crate) fn run_path(namespace: &str, name: &str) -> String {
+    format!("{}/{}", runs_path(namespace), segment(name))
+}

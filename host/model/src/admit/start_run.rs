@@ -1,0 +1,361 @@
+//! A PipelineRun from a plugin's wish for one.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::about::About;
+use super::rules::{Rules, Verdict, shown, variable};
+use super::schema::{PIPELINE_RUN, Rule};
+use super::walk::{Fault, Walk};
+use super::{Context, RunOrder, duration, label, manifest, manifest_digest};
+use crate::effect::{Queue, StartRun};
+use crate::id::{CommitId, EffectId, RefName};
+use crate::lane::Lane;
+use crate::tenant::{Place, choose_place};
+
+/// GitLab keeps so many characters of a status' name.
+pub(super) const STATUS_NAME: usize = 255;
+
+/// Judges one; every fault that can be told at once is.
+pub(super) fn judge(
+    id: EffectId,
+    start: &StartRun,
+    about: &About<'_>,
+    context: Context<'_>,
+) -> Result<RunOrder, Vec<Fault>> {
+    let mut faults = unbuilt(start);
+    if !label::is_value(&start.pipeline) {
+        faults.push(Fault::new(
+            "pipeline",
+            "the name of a pipeline is 1 to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+            "let the plugin give it such a name",
+        ));
+    }
+    let status_name = start
+        .status_name
+        .clone()
+        .unwrap_or_else(|| start.pipeline.clone());
+    faults.extend(status_name_fault("status-name", &status_name));
+    faults.extend(start.queue.as_ref().and_then(queue));
+    let target = target(start, about, context)
+        .map_err(|fault| faults.push(fault))
+        .ok();
+    let place = choose_place(context.places, start.place.as_ref(), context.event.provenance.trust)
+        .map_err(|error| {
+            faults.push(Fault::new(
+                "place",
+                error.to_string(),
+                "write `places` of the tenant for events of this trust, or let the plugin name one that takes them",
+            ));
+        })
+        .ok();
+    let (Some(target), Some(place)) = (target, place) else {
+        return Err(faults);
+    };
+    let rebuilt = rebuild(&start.manifest, place)
+        .map_err(|more| faults.extend(more))
+        .ok();
+    let Some(mut rebuilt) = rebuilt.filter(|_| faults.is_empty()) else {
+        return Err(faults);
+    };
+    let name = id.object_name(&start.pipeline);
+    stamp(
+        &mut rebuilt,
+        &Stamp {
+            id,
+            name: &name,
+            place,
+            pipeline: &start.pipeline,
+            target: &target,
+            about,
+        },
+        context,
+    );
+    let mut sent = manifest::sorted(&Value::Object(rebuilt));
+    let digest = manifest_digest(&sent);
+    if let Some(annotations) = sent
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
+        annotations.insert(label::MANIFEST_DIGEST.to_owned(), digest.to_string().into());
+    }
+    let sent = manifest::sorted(&sent);
+    manifest::fits(&sent).map_err(|fault| vec![fault])?;
+    Ok(RunOrder {
+        of: about.of.clone(),
+        plugin: context.plugin.clone(),
+        plugin_digest: context.digest,
+        place: place.name.clone(),
+        cluster: place.cluster.clone(),
+        namespace: place.namespace.clone(),
+        creator: place.creator.clone(),
+        run_as: place.run_as.clone(),
+        name,
+        manifest: sent,
+        manifest_digest: digest,
+        pipeline: start.pipeline.clone(),
+        status_name,
+        commit: target.commit,
+        ref_name: target.ref_name,
+        merge_request: target.merge_request,
+        source_project: about.source_project,
+        trust: context.event.provenance.trust,
+        lane: Lane::clone(context.lane),
+        queue: start.queue.clone(),
+        keep: start.keep,
+    })
+}
+
+/// What the contract has and this release has not. A run with a gate is refused, never run without it.
+fn unbuilt(start: &StartRun) -> Vec<Fault> {
+    let fault = |path: &str, what: &str| {
+        Fault::new(
+            path,
+            format!("{what} not built yet in this release"),
+            "leave it out, or wait for the release that has it",
+        )
+    };
+    let mut faults = Vec::new();
+    if start.gate.is_some() {
+        faults.push(fault("gate", "gates are"));
+    }
+    if !start.secrets.is_empty() {
+        faults.push(fault(
+            "secrets",
+            "Secrets that the host makes for a run are",
+        ));
+    }
+    if let Some((name, _)) = start.extras.first() {
+        let name: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+        faults.push(fault("extras", &format!("`{name}` is")));
+    }
+    faults
+}
+
+/// A status' name that GitLab won't take.
+pub(super) fn status_name_fault(path: &str, name: &str) -> Option<Fault> {
+    let fits =
+        (1..=STATUS_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    (!fits).then(|| {
+        Fault::new(
+            path,
+            format!("the name of a commit status is 1 to {STATUS_NAME} characters, none of them a control character"),
+            "let the plugin give it such a name",
+        )
+    })
+}
+
+fn queue(queue: &Queue) -> Option<Fault> {
+    if queue.concurrency == Some(0) {
+        return Some(Fault::new(
+            "queue.concurrency",
+            "a queue of none would never run anything",
+            "write 1 or more, or leave it out",
+        ));
+    }
+    let fits = (1..=255).contains(&queue.name.chars().count())
+        && !queue.name.chars().any(char::is_control);
+    (!fits).then(|| {
+        Fault::new(
+            "queue.name",
+            "the name of a queue is 1 to 255 characters",
+            "give the queue such a name",
+        )
+    })
+}
+
+/// What a run is about.
+struct Target {
+    commit: CommitId,
+    ref_name: Option<RefName>,
+    merge_request: Option<u64>,
+}
+
+fn target(start: &StartRun, about: &About<'_>, context: Context<'_>) -> Result<Target, Fault> {
+    let event = context.event;
+    let remedy = "leave `target` out, or name what the event is about";
+    let Some(target) = &start.target else {
+        let commit = event.commit.clone().ok_or_else(|| {
+            Fault::new(
+                "target",
+                "the event is about no commit",
+                "let the plugin start runs only for events that have one",
+            )
+        })?;
+        return Ok(Target {
+            commit,
+            ref_name: event.ref_name.clone(),
+            merge_request: about.merge_request,
+        });
+    };
+    if !about.is_commit(&target.commit) {
+        return Err(Fault::new(
+            "target.commit",
+            format!(
+                "{} is not the commit of the event, nor the head that GitLab confirmed",
+                target.commit
+            ),
+            remedy,
+        ));
+    }
+    if target.ref_name.is_some() && target.ref_name != event.ref_name {
+        return Err(Fault::new(
+            "target.ref-name",
+            "the ref is not the event's",
+            remedy,
+        ));
+    }
+    if target.merge_request.is_some() && target.merge_request != about.merge_request {
+        return Err(Fault::new(
+            "target.merge-request",
+            "the merge request is not the event's",
+            remedy,
+        ));
+    }
+    Ok(Target {
+        commit: target.commit.clone(),
+        ref_name: event.ref_name.clone(),
+        merge_request: about.merge_request,
+    })
+}
+
+/// The manifest rebuilt from the allow-list, with the place's accounts and timeout.
+fn rebuild(text: &str, place: &Place) -> Result<Map<String, Value>, Vec<Fault>> {
+    let read = manifest::read(text).map_err(|fault| vec![fault])?;
+    let rules = Rules { place };
+    // What is no PipelineRun v1 at all is told in one line, not in one for each of its fields.
+    for (field, rule) in [("apiVersion", Rule::ApiVersion), ("kind", Rule::Kind)] {
+        let value = read.get(field).unwrap_or(&Value::Null);
+        if let Verdict::Refuse(faults) =
+            rules.judge(Some(rule), value, &format!("manifest.{field}"))
+        {
+            return Err(faults);
+        }
+    }
+    let mut walk = Walk::new(&rules);
+    let mut rebuilt = walk.object(PIPELINE_RUN, &read, "manifest");
+    match rebuilt.get_mut("spec").and_then(Value::as_object_mut) {
+        Some(spec) => {
+            if let Some(fault) = timeout(spec, place) {
+                walk.fault(fault);
+            }
+            let template = spec.entry("taskRunTemplate").or_insert_with(|| json!({}));
+            if let Some(template) = template.as_object_mut() {
+                template.insert("serviceAccountName".to_owned(), place.run_as.clone().into());
+            }
+        }
+        None => walk.fault(Fault::new(
+            "manifest.spec",
+            "a run without a spec does nothing",
+            "write `spec` with a `pipelineSpec` or a `pipelineRef`",
+        )),
+    }
+    let faults = walk.into_faults();
+    if faults.is_empty() {
+        Ok(rebuilt)
+    } else {
+        Err(faults)
+    }
+}
+
+/// Holds the run to the place's greatest timeout.
+fn timeout(spec: &mut Map<String, Value>, place: &Place) -> Option<Fault> {
+    let seconds = place.policy.timeout?;
+    let timeouts = spec
+        .entry("timeouts")
+        .or_insert_with(|| json!({}))
+        .as_object_mut()?;
+    let Some(asked) = timeouts.get("pipeline") else {
+        timeouts.insert("pipeline".to_owned(), format!("{seconds}s").into());
+        return None;
+    };
+    let path = "manifest.spec.timeouts.pipeline";
+    if let Some(fault) = variable(asked, path) {
+        return Some(fault);
+    }
+    let fits = asked
+        .as_str()
+        .and_then(duration::parse)
+        .is_some_and(|it| !it.is_zero() && it <= Duration::from_secs(seconds));
+    (!fits).then(|| {
+        Fault::new(
+            path,
+            format!(
+                "place `{}` lets a run take {seconds}s at most, and {} is no such time",
+                place.name,
+                shown(asked)
+            ),
+            format!("write `{seconds}s` or less, or leave it out"),
+        )
+    })
+}
+
+/// What the host writes about a run.
+struct Stamp<'a> {
+    id: EffectId,
+    name: &'a str,
+    place: &'a Place,
+    pipeline: &'a str,
+    target: &'a Target,
+    about: &'a About<'a>,
+}
+
+fn stamp(manifest: &mut Map<String, Value>, stamp: &Stamp<'_>, context: Context<'_>) {
+    let id = stamp.id.hex();
+    let of = &stamp.about.of;
+    let event = context.event;
+    let short: String = id.chars().take(label::EFFECT_DIGITS).collect();
+    let commit: String = stamp.target.commit.as_str().chars().take(40).collect();
+    let number = stamp.target.merge_request.map(|iid| iid.to_string());
+    let labels = [
+        (label::MANAGED_BY, Some(label::MANAGER.to_owned())),
+        (label::EFFECT, Some(short)),
+        (label::INSTANCE, Some(label::value(of.instance.as_str()))),
+        (label::PROJECT_ID, Some(of.project.to_string())),
+        (label::PIPELINE, Some(label::value(stamp.pipeline))),
+        (label::MERGE_REQUEST, number),
+        (label::COMMIT, Some(commit)),
+    ];
+    let annotations = [
+        (label::EFFECT_ID, Some(id)),
+        (label::DELIVERY, Some(event.delivery.to_string())),
+        (label::DELIVERY_URL, context.delivery_url.map(str::to_owned)),
+        (label::ROUTE, Some(context.route.to_string())),
+        (label::PLUGIN, Some(context.plugin.to_string())),
+        (label::PLUGIN_DIGEST, Some(context.digest.to_string())),
+        (label::PROJECT, Some(of.path.to_string())),
+        (
+            label::REF,
+            stamp.target.ref_name.as_ref().map(ToString::to_string),
+        ),
+        (label::COMMIT, Some(stamp.target.commit.to_string())),
+        (
+            label::TRUST,
+            Some(event.provenance.trust.as_str().to_owned()),
+        ),
+    ];
+    let metadata = manifest.entry("metadata").or_insert_with(|| json!({}));
+    let Some(metadata) = metadata.as_object_mut() else {
+        return;
+    };
+    metadata.insert("name".to_owned(), stamp.name.into());
+    metadata.insert("namespace".to_owned(), stamp.place.namespace.clone().into());
+    write(metadata, "labels", labels);
+    write(metadata, "annotations", annotations);
+}
+
+fn write<const N: usize>(
+    metadata: &mut Map<String, Value>,
+    map: &str,
+    entries: [(&str, Option<String>); N],
+) {
+    let map = metadata.entry(map).or_insert_with(|| json!({}));
+    if let Some(map) = map.as_object_mut() {
+        for (key, value) in entries {
+            if let Some(value) = value {
+                map.insert(key.to_owned(), value.into());
+            }
+        }
+    }
+}

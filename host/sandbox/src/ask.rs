@@ -1,0 +1,235 @@
+//! The one way from a host function to the world: granted, counted, answered, recorded, in that order.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+use penstock_model::grant::Grant;
+use penstock_model::limits::Limits;
+use penstock_model::lookup::{Answer, HostFault, Lookup, LookupError};
+use penstock_model::record::{Failure, HostCall, LogLine, StateWrite};
+use tokio::runtime::Handle;
+
+use crate::clamp;
+use crate::limiter::Held;
+use crate::meter::Meter;
+use crate::state::Overlay;
+use crate::stop::Stop;
+use crate::weigh::Weigh;
+use crate::world::{Asked, World};
+
+/// What a call may ask for.
+#[derive(Clone, Debug)]
+pub(crate) enum Allowed {
+    /// What is granted.
+    Granted(Arc<Grant>),
+    /// Whatever is asked: the answers come from a record, denials among them. Writes to the state leave no answer, so whether they were granted is told apart.
+    Recorded {
+        /// They were.
+        state: bool,
+    },
+    /// Only to write to the log: the settings are being checked.
+    LogOnly,
+}
+
+/// The host's side of one call: what every host function works on.
+pub(crate) struct Caller {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) allowed: Allowed,
+    pub(crate) settings: String,
+    pub(crate) world: Arc<dyn World>,
+    /// The runtime that the call came from: what the world needs of tokio is there.
+    pub(crate) outside: Handle,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) held: Held,
+    pub(crate) state: Overlay,
+    pub(crate) calls: Vec<HostCall>,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) host_calls: u32,
+    pub(crate) host_bytes: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) log_dropped: u64,
+}
+
+impl Caller {
+    /// Counts one host call.
+    pub(crate) fn count(&mut self) -> Result<(), Stop> {
+        let limit = self.limits.host_calls;
+        if self.host_calls >= limit {
+            return Err(Stop::Failure(Failure::HostCallsExceeded { limit }));
+        }
+        self.host_calls += 1;
+        Ok(())
+    }
+
+    /// Counts bytes that come from the guest.
+    pub(crate) fn take(&mut self, bytes: u64) -> Result<(), Stop> {
+        let limit = self.limits.host_call_bytes;
+        if bytes > limit {
+            return Err(Stop::Failure(Failure::HostBytesExceeded {
+                what: "one host call".to_owned(),
+                limit,
+            }));
+        }
+        self.add(bytes)
+    }
+
+    /// Counts bytes that go to the guest, where the function has no word for 'too large'.
+    pub(crate) fn give(&mut self, bytes: u64) -> Result<(), Stop> {
+        self.take(bytes)
+    }
+
+    fn add(&mut self, bytes: u64) -> Result<(), Stop> {
+        let sum = self.host_bytes.saturating_add(bytes);
+        let limit = self.limits.total_bytes;
+        if sum > limit {
+            return Err(Stop::Failure(Failure::HostBytesExceeded {
+                what: "all host calls".to_owned(),
+                limit,
+            }));
+        }
+        let limit = self.limits.record;
+        if sum > limit {
+            // Whatever crosses is in the record, so the record can't be smaller.
+            return Err(Stop::Failure(Failure::RecordExceeded { limit }));
+        }
+        self.host_bytes = sum;
+        Ok(())
+    }
+
+    /// Why the lookup is not granted, if it isn't.
+    pub(crate) fn denied(&self, lookup: &Lookup) -> Option<String> {
+        match &self.allowed {
+            Allowed::Granted(grant) => grant.allows(lookup).err(),
+            Allowed::Recorded { .. } => None,
+            Allowed::LogOnly => {
+                Some("only `log` may be called while the settings are checked".to_owned())
+            }
+        }
+    }
+
+    /// Writes or removes a key of the state, in this call's overlay.
+    pub(crate) fn write_state(&mut self, key: String, write: StateWrite, function: &str) -> Result<(), Stop> {
+        self.count()?;
+        self.take(key.weigh().saturating_add(write.value.as_ref().map_or(0, |it| it.0.len() as u64)))?;
+        let denied = match &self.allowed {
+            Allowed::Recorded { state: true } => None,
+            Allowed::Recorded { state: false } => Grant::default().allows(&Lookup::StateGet(String::new())).err(),
+            Allowed::Granted(_) | Allowed::LogOnly => self.denied(&Lookup::StateGet(String::new())),
+        };
+        if let Some(words) = denied {
+            return Err(Stop::trap(format!("{} (asked by `{function}`)", LookupError::Denied(words))));
+        }
+        let limits = Arc::clone(&self.limits);
+        self.state.write(key, write, &limits).map_err(Stop::Failure)
+    }
+
+    /// Asks, and records what was answered.
+    pub(crate) async fn ask(
+        &mut self,
+        lookup: Lookup,
+    ) -> Result<Result<&Answer, LookupError>, Stop> {
+        self.count()?;
+        self.take(lookup.weigh())?;
+        let answer = match self.denied(&lookup) {
+            Some(words) => Err(LookupError::Denied(words)),
+            None => self.answer(lookup.clone()).await.map_err(Stop::Fault)?,
+        };
+        let bytes = answer.weigh();
+        let answer = match answer {
+            Ok(_) if bytes > self.limits.host_call_bytes => Err(LookupError::TooLarge(bytes)),
+            answer => answer,
+        };
+        self.add(match &answer {
+            Ok(_) => bytes,
+            Err(error) => error.weigh(),
+        })?;
+        self.calls.push(HostCall { lookup, answer });
+        match self.calls.last().map(|call| &call.answer) {
+            Some(Ok(answer)) => Ok(Ok(answer)),
+            Some(Err(error)) => Ok(Err(error.clone())),
+            None => Err(Stop::fault("a host call was not recorded")),
+        }
+    }
+
+    /// Asks where the contract has no word for an error: one ends the call.
+    pub(crate) async fn ask_plain(&mut self, lookup: Lookup) -> Result<&Answer, Stop> {
+        let limit = self.limits.host_call_bytes;
+        let name = name(&lookup);
+        self.ask(lookup).await?.map_err(|error| match error {
+            LookupError::TooLarge(_) => Stop::Failure(Failure::HostBytesExceeded {
+                what: "one host call".to_owned(),
+                limit,
+            }),
+            error => Stop::trap(format!("{error} (asked by `{name}`)")),
+        })
+    }
+
+    /// Lets the world answer, on its own time and within the runtime that the call came from.
+    async fn answer(&self, lookup: Lookup) -> Asked {
+        let name = name(&lookup);
+        let panicked = || HostFault {
+            what: format!("the host panicked while it answered `{name}`"),
+            retry_after: None,
+        };
+        let Ok(mut answer) = catch_unwind(AssertUnwindSafe(|| self.world.ask(lookup))) else {
+            return Err(panicked());
+        };
+        poll_fn(|context| {
+            self.meter.pause();
+            let within = self.outside.enter();
+            let polled = catch_unwind(AssertUnwindSafe(|| answer.as_mut().poll(context)));
+            drop(within);
+            self.meter.resume();
+            polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+        })
+        .await
+    }
+
+    /// Keeps a log line, or counts it as dropped.
+    pub(crate) fn log(&mut self, line: LogLine) -> Result<(), Stop> {
+        self.count()?;
+        let bytes = line.message.weigh() + line.fields.weigh();
+        let sum = self.log_bytes.saturating_add(bytes);
+        if sum > self.limits.log {
+            self.log_dropped = self.log_dropped.saturating_add(bytes);
+            return Ok(());
+        }
+        self.log_bytes = sum;
+        let mut line = line;
+        clamp::for_people(&mut line.message, usize::MAX);
+        for (name, value) in &mut line.fields {
+            clamp::for_people(name, usize::MAX);
+            clamp::for_people(value, usize::MAX);
+        }
+        self.log.push(line);
+        Ok(())
+    }
+}
+
+/// The function of the contract behind a lookup.
+pub(crate) fn name(lookup: &Lookup) -> &'static str {
+    match lookup {
+        Lookup::Payload => "delivery.payload",
+        Lookup::PayloadAt(_) => "delivery.at",
+        Lookup::Headers => "delivery.headers",
+        Lookup::Folder { .. } => "gitlab-read.folder",
+        Lookup::Files { .. } => "gitlab-read.files",
+        Lookup::Resolve(_) => "gitlab-read.resolve",
+        Lookup::FindCommit(_) => "gitlab-read.find-commit",
+        Lookup::ChangedPaths => "gitlab-read.changed-paths",
+        Lookup::FindMergeRequest(_) => "gitlab-read.find-merge-request",
+        Lookup::OpenMergeRequests(_) => "gitlab-read.open-merge-requests",
+        Lookup::MergeRequestApprovals(_) => "gitlab-read.merge-request-approvals",
+        Lookup::FindUser(_) => "gitlab-read.find-user",
+        Lookup::Access(_) => "gitlab-read.access",
+        Lookup::GroupAccess { .. } => "gitlab-read.group-access",
+        Lookup::Places => "cluster-read.places",
+        Lookup::Runs { .. } => "cluster-read.runs",
+        Lookup::History { .. } => "history.summarize",
+        Lookup::Fetch(_) => "fetch.get",
+        Lookup::StateGet(_) => "state.get",
+        Lookup::StateKeys { .. } => "state.keys",
+    }
+}

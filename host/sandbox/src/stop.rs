@@ -1,0 +1,76 @@
+//! How a call ends before its answer, and which [`Failure`] a wasmtime error stands for.
+
+use penstock_model::lookup::HostFault;
+use penstock_model::record::Failure;
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::clamp;
+
+/// Ends a call from inside a host function, the limiter or the epoch callback.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stop {
+    /// The plugin's fault.
+    #[error(transparent)]
+    Failure(Failure),
+    /// The host's.
+    #[error("{0}")]
+    Fault(HostFault),
+}
+
+impl Stop {
+    /// A fault of the host itself.
+    pub(crate) fn fault(what: impl Into<String>) -> Self {
+        Self::Fault(HostFault {
+            what: what.into(),
+            retry_after: None,
+        })
+    }
+
+    /// A trap in the host's words.
+    pub(crate) fn trap(message: impl Into<String>) -> Self {
+        Self::Failure(Failure::Trap {
+            message: message.into(),
+        })
+    }
+}
+
+/// Bytes of a trap's message that are kept.
+const TRAP_MESSAGE: usize = 4096;
+
+/// What wasmtime says when more would be copied out of a guest than [`wasmtime::Store::set_hostcall_fuel`] allows; it has no type of its own.
+const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
+
+/// Reads an error of an instantiation or a call.
+///
+/// `bytes` is the limit of one host call, `output` that of the answer: an answer is copied after the guest's last frame is gone, so
+/// an error without frames is about the answer.
+pub(crate) fn read(error: wasmtime::Error, bytes: u64, output: u64) -> Stop {
+    let error = match error.downcast::<Stop>() {
+        Ok(stop) => return stop,
+        Err(error) => error,
+    };
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return match trap {
+            Trap::StackOverflow => Stop::Failure(Failure::StackOverflow),
+            _ => Stop::trap(clamp::cut(&format!("{error:?}"), TRAP_MESSAGE)),
+        };
+    }
+    let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
+    let fuel = error
+        .chain()
+        .any(|cause| cause.to_string().contains(FUEL_EXHAUSTED));
+    let failure = match (fuel, in_guest) {
+        (true, true) => Failure::HostBytesExceeded {
+            what: "one host call".to_owned(),
+            limit: bytes,
+        },
+        (true, false) => Failure::OutputExceeded { limit: output },
+        (false, true) => Failure::Trap {
+            message: clamp::cut(&format!("{error:?}"), TRAP_MESSAGE),
+        },
+        (false, false) => Failure::BadAnswer {
+            message: clamp::cut(&format!("{error:#}"), TRAP_MESSAGE),
+        },
+    };
+    Stop::Failure(failure)
+}

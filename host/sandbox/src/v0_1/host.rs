@@ -1,0 +1,275 @@
+//! The imports: each function is one lookup, asked through [`Caller`].
+//!
+//! What a guest writes here (paths, names, numbers) goes on as it is: the world decides what it means. Commit ids are the exception, for the model
+//! knows only whole ones: another is answered `invalid`.
+
+use penstock_model::id::{CommitId, UserId};
+use penstock_model::lookup::{Answer, Content, Lookup, LookupError, RunFilter, Source};
+use penstock_model::record::{LogLine, StateWrite};
+
+use super::wit::{
+    cluster_read, config, delivery, effects, events, fetch, gitlab_read, history, log, state,
+    types,
+};
+use super::answer;
+use crate::ask::{Allowed, Caller};
+use crate::stop::Stop;
+use crate::weigh::Weigh;
+
+/// What a function that can say why there is no answer gives.
+type Told<T> = wasmtime::Result<Result<T, types::LookupError>>;
+
+impl Caller {
+    /// Asks, and reads the answer.
+    async fn look<T>(
+        &mut self,
+        lookup: Lookup,
+        read: fn(&Answer) -> Result<T, Stop>,
+    ) -> Told<T> {
+        match self.ask(lookup).await? {
+            Ok(answer) => Ok(Ok(read(answer)?)),
+            Err(error) => Ok(Err(answer::error(error))),
+        }
+    }
+
+    /// A question that can't be asked: counted, and answered without the world.
+    fn malformed<T>(&mut self, error: LookupError) -> Told<T> {
+        self.count()?;
+        Ok(Err(answer::error(error)))
+    }
+}
+
+fn commit_id(text: &str) -> Result<CommitId, LookupError> {
+    CommitId::parse(text).map_err(|error| LookupError::Invalid(error.to_string()))
+}
+
+fn source(source: gitlab_read::Source) -> Result<Source, LookupError> {
+    Ok(match source {
+        gitlab_read::Source::Event => Source::Event,
+        gitlab_read::Source::Commit(id) => Source::Commit(commit_id(&id)?),
+        gitlab_read::Source::TargetBranch => Source::TargetBranch,
+        gitlab_read::Source::DefaultBranch => Source::DefaultBranch,
+        gitlab_read::Source::Ref(name) => Source::Ref(name.into()),
+        gitlab_read::Source::Elsewhere(it) => Source::Elsewhere {
+            project: it.project,
+            revision: it.revision,
+        },
+    })
+}
+
+impl types::Host for Caller {}
+impl events::Host for Caller {}
+impl effects::Host for Caller {}
+
+impl log::Host for Caller {
+    fn write(
+        &mut self,
+        level: log::Level,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Debug => "debug",
+            log::Level::Info => "info",
+            log::Level::Warn => "warn",
+            log::Level::Error => "error",
+        };
+        Ok(self.log(LogLine {
+            level: level.to_owned(),
+            message,
+            fields,
+        })?)
+    }
+}
+
+impl config::Host for Caller {
+    fn settings(&mut self) -> wasmtime::Result<String> {
+        self.count()?;
+        if matches!(self.allowed, Allowed::LogOnly) {
+            return Err(Stop::trap(
+                "denied: only `log` may be called while the settings are checked (asked by `config.settings`)",
+            )
+            .into());
+        }
+        self.give(self.settings.weigh())?;
+        Ok(self.settings.clone())
+    }
+}
+
+impl delivery::Host for Caller {
+    async fn payload(&mut self) -> wasmtime::Result<String> {
+        Ok(answer::text(self.ask_plain(Lookup::Payload).await?)?)
+    }
+
+    async fn at(&mut self, pointer: String) -> wasmtime::Result<Option<String>> {
+        let answer = self.ask_plain(Lookup::PayloadAt(pointer)).await?;
+        Ok(answer::part(answer)?)
+    }
+
+    async fn headers(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(answer::headers(self.ask_plain(Lookup::Headers).await?)?)
+    }
+}
+
+impl gitlab_read::Host for Caller {
+    async fn folder(
+        &mut self,
+        from: gitlab_read::Source,
+        path: String,
+    ) -> Told<Vec<gitlab_read::File>> {
+        match source(from) {
+            Ok(source) => {
+                let lookup = Lookup::Folder { source, path };
+                self.look(lookup, answer::folder).await
+            }
+            Err(error) => self.malformed(error),
+        }
+    }
+
+    async fn files(
+        &mut self,
+        from: gitlab_read::Source,
+        paths: Vec<String>,
+    ) -> Told<Vec<Result<gitlab_read::File, types::LookupError>>> {
+        match source(from) {
+            Ok(source) => {
+                let lookup = Lookup::Files { source, paths };
+                self.look(lookup, answer::files).await
+            }
+            Err(error) => self.malformed(error),
+        }
+    }
+
+    async fn resolve(&mut self, from: gitlab_read::Source) -> Told<String> {
+        match source(from) {
+            Ok(source) => self.look(Lookup::Resolve(source), answer::commit_id).await,
+            Err(error) => self.malformed(error),
+        }
+    }
+
+    async fn find_commit(&mut self, commit: String) -> Told<gitlab_read::CommitInfo> {
+        match commit_id(&commit) {
+            Ok(id) => self.look(Lookup::FindCommit(id), answer::commit).await,
+            Err(error) => self.malformed(error),
+        }
+    }
+
+    async fn changed_paths(&mut self) -> Told<gitlab_read::Changes> {
+        self.look(Lookup::ChangedPaths, answer::changes).await
+    }
+
+    async fn find_merge_request(&mut self, iid: u64) -> Told<events::MergeRequest> {
+        self.look(Lookup::FindMergeRequest(iid), answer::merge_request)
+            .await
+    }
+
+    async fn open_merge_requests(
+        &mut self,
+        source_branch: String,
+    ) -> Told<Vec<events::MergeRequest>> {
+        self.look(
+            Lookup::OpenMergeRequests(source_branch),
+            answer::merge_requests,
+        )
+        .await
+    }
+
+    async fn merge_request_approvals(
+        &mut self,
+        iid: u64,
+    ) -> Told<Vec<gitlab_read::MergeRequestApproval>> {
+        self.look(Lookup::MergeRequestApprovals(iid), answer::approvals)
+            .await
+    }
+
+    async fn find_user(&mut self, username: String) -> Told<types::Actor> {
+        self.look(Lookup::FindUser(username), answer::user).await
+    }
+
+    async fn access(&mut self, user: u64) -> Told<u32> {
+        self.look(Lookup::Access(UserId(user)), answer::access)
+            .await
+    }
+
+    async fn group_access(&mut self, user: u64, group: String) -> Told<u32> {
+        let user = UserId(user);
+        self.look(Lookup::GroupAccess { user, group }, answer::access)
+            .await
+    }
+}
+
+impl cluster_read::Host for Caller {
+    async fn places(&mut self) -> wasmtime::Result<Vec<cluster_read::Place>> {
+        Ok(answer::places(self.ask_plain(Lookup::Places).await?)?)
+    }
+
+    async fn runs(
+        &mut self,
+        filter: cluster_read::RunFilter,
+        limit: u32,
+    ) -> Told<Vec<events::Run>> {
+        let commit = match filter.commit.as_deref().map(commit_id).transpose() {
+            Ok(commit) => commit,
+            Err(error) => return self.malformed(error),
+        };
+        let filter = RunFilter {
+            commit,
+            merge_request: filter.merge_request,
+            ref_name: filter.ref_name.map(Into::into),
+            pipeline: filter.pipeline,
+        };
+        self.look(Lookup::Runs { filter, limit }, answer::runs)
+            .await
+    }
+}
+
+impl history::Host for Caller {
+    async fn summarize(&mut self, pipeline: String, days: u32) -> Told<history::Summary> {
+        self.look(Lookup::History { pipeline, days }, answer::summary)
+            .await
+    }
+}
+
+impl fetch::Host for Caller {
+    async fn get(&mut self, url: String) -> Told<fetch::Fetched> {
+        self.look(Lookup::Fetch(url), answer::fetched).await
+    }
+}
+
+impl state::Host for Caller {
+    async fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        if let Some(known) = self.state.known(&key) {
+            let value = known.map(|it| it.0.clone());
+            self.count()?;
+            let bytes = value.as_ref().map_or(0, Vec::len) as u64;
+            self.give(bytes.saturating_add(key.weigh()))?;
+            return Ok(value);
+        }
+        let answer = self.ask_plain(Lookup::StateGet(key.clone())).await?;
+        let value = answer::state(answer)?;
+        Ok(self.state.read(key, value).map(|it| it.0))
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>, days: Option<u32>) -> wasmtime::Result<()> {
+        let value = Some(Content(value));
+        Ok(self.write_state(key, StateWrite { value, days }, "state.put")?)
+    }
+
+    fn delete(&mut self, key: String) -> wasmtime::Result<()> {
+        let nothing = StateWrite {
+            value: None,
+            days: None,
+        };
+        Ok(self.write_state(key, nothing, "state.delete")?)
+    }
+
+    async fn keys(&mut self, prefix: String, limit: u32) -> wasmtime::Result<Vec<String>> {
+        let asked = self.state.to_ask(&prefix, limit);
+        let lookup = Lookup::StateKeys {
+            prefix: prefix.clone(),
+            limit: asked,
+        };
+        let found = answer::keys(self.ask_plain(lookup).await?)?;
+        Ok(self.state.list(&prefix, limit, asked, found))
+    }
+}

@@ -1,0 +1,196 @@
+//! Orders of the outbox are carried out: runs in a cluster, statuses and comments in GitLab.
+//!
+//! Each order is idempotent by its effect's id, so it may be tried again after any failure. What is transient is tried again with backoff for a day; what is
+//! permanent is settled at once, and a run that never came to be shows as a failed status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_cluster::LinkTo;
+use penstock_model::admit::{CommentOrder, Order, RunOrder, StatusOrder, StopOrder, Task};
+use penstock_model::id::{EffectId, InstanceName, Timestamp};
+use penstock_model::run::RunState;
+use penstock_store::{ActError, Claim, CreatedRun, Effect};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::backoff::{self, GIVE_UP_AFTER};
+use crate::host::Host;
+use crate::live::{Instance, Live};
+use crate::status::{self, News};
+
+/// Works through one lane until nothing of it is due.
+pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let effect = match host.store.next_effect(&claim, Timestamp::now()).await {
+            Ok(Some(effect)) => effect,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, lane = claim.lane, "could not read the next effect of a lane");
+                return;
+            }
+        };
+        let span = tracing::info_span!(
+            "act", delivery.id = %effect.delivery.id, effect.id = %effect.order.id, effect.kind = kind(&effect.order)
+        );
+        if let Err(error) = step(&host, &claim, effect).instrument(span).await {
+            tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
+            return;
+        }
+    }
+}
+
+/// What came of one try.
+enum Tried {
+    Done(serde_json::Value),
+    /// A run exists; the store may find that it was cancelled meanwhile.
+    Created(Box<CreatedRun>),
+    Again { why: String, after: Option<Duration> },
+    /// It can't be done, now or later.
+    Never(String),
+}
+
+async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError> {
+    let live = host.live();
+    let tried = match &effect.order.task {
+        Task::StartRun(order) => start_run(&live, order, effect.order.id).await,
+        Task::StopRun(order) => stop_run(&live, order).await,
+        Task::SetStatus(order) => set_status(&live, order).await,
+        Task::Comment(order) => comment(&live, order).await,
+        // The transaction that commits a decision resolves it to orders that stop runs; one in the outbox is a fault of ours.
+        Task::CancelRuns(_) => Tried::Never("a cancel was not resolved to runs when it was decided".to_owned()),
+    };
+    let now = Timestamp::now();
+    let (store, id) = (&host.store, effect.order.id);
+    let count = |outcome| host.metrics.effect(kind(&effect.order), outcome);
+    match tried {
+        Tried::Done(result) => {
+            count("done");
+            store.effect_done(claim, &id, result, now).await
+        }
+        Tried::Created(run) => {
+            count("done");
+            store.run_created(claim, *run, now).await.map(|_| ())
+        }
+        Tried::Again { why, .. } if effect.first_tried_at.is_some_and(|first| now.since(first) > GIVE_UP_AFTER) => {
+            count("dead");
+            tracing::error!(why, tries = effect.tries, "gave an effect up after a day; `effects retry` tries again");
+            let said = format!("given up after a day: {why}");
+            store.effect_dead(claim, &id, &why, told(&effect.order, &said), now).await
+        }
+        Tried::Again { why, after } => {
+            count("again");
+            let pause = backoff::wait(effect.tries, after, rand::random());
+            tracing::warn!(why, tries = effect.tries, pause = ?pause, "an effect is tried again");
+            store.effect_retry(claim, &id, now.plus(pause), &why, now).await
+        }
+        Tried::Never(why) => {
+            count("refused");
+            tracing::warn!(why, "an effect can't be done");
+            store.effect_refused(claim, &id, &why, told(&effect.order, &why), now).await
+        }
+    }
+}
+
+/// A run that never came to be is told of; other effects are shown by `explain` alone.
+fn told(order: &Order, why: &str) -> Vec<Order> {
+    match &order.task {
+        Task::StartRun(run) => {
+            vec![status::of_run(order.id, run, News { state: RunState::Refused, reason: why, url: None })]
+        }
+        _ => Vec::new(),
+    }
+}
+
+async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
+    let Some(cluster) = live.cluster(&order.cluster) else {
+        return Tried::Never(format!("the configuration has no cluster `{}` any more", order.cluster));
+    };
+    match cluster.create_run(order, id).await {
+        Ok(created) => {
+            let link = cluster.links().run(&LinkTo {
+                cluster: &order.cluster,
+                namespace: &order.namespace,
+                name: &order.name,
+                uid: Some(&created.uid),
+                effect: id,
+            });
+            let reason = format!("running as {}/{}", order.namespace, order.name);
+            let news = News { state: RunState::Running, reason: &reason, url: link.as_deref() };
+            Tried::Created(Box::new(CreatedRun {
+                id,
+                stored_digest: created.stored.spec_digest(),
+                follow_ups: vec![status::of_run(id, order, news)],
+                uid: created.uid,
+                web_url: link,
+            }))
+        }
+        Err(error) if error.is_transient() => {
+            Tried::Again { after: error.retry_after(), why: error.to_string() }
+        }
+        Err(error) => Tried::Never(error.to_string()),
+    }
+}
+
+async fn stop_run(live: &Live, order: &StopOrder) -> Tried {
+    let Some(cluster) = live.cluster(&order.cluster) else {
+        return Tried::Never(format!("the configuration has no cluster `{}` any more", order.cluster));
+    };
+    match cluster.stop_run(order).await {
+        Ok(stopped) => Tried::Done(json!({ "stopped": format!("{stopped:?}") })),
+        Err(error) if error.is_transient() => {
+            Tried::Again { after: error.retry_after(), why: error.to_string() }
+        }
+        Err(error) => Tried::Never(error.to_string()),
+    }
+}
+
+fn instance<'a>(live: &'a Live, name: &InstanceName) -> Result<&'a Arc<Instance>, Tried> {
+    live.instance(name)
+        .ok_or_else(|| Tried::Never(format!("the configuration has no GitLab instance `{name}` any more")))
+}
+
+async fn set_status(live: &Live, order: &StatusOrder) -> Tried {
+    let instance = match instance(live, &order.of.instance) {
+        Ok(instance) => instance,
+        Err(never) => return never,
+    };
+    match penstock_gitlab::set_status(&instance.client, order).await {
+        Ok(outcome) => Tried::Done(json!({ "status": format!("{outcome:?}") })),
+        Err(error) => failed(error),
+    }
+}
+
+async fn comment(live: &Live, order: &CommentOrder) -> Tried {
+    let instance = match instance(live, &order.of.instance) {
+        Ok(instance) => instance,
+        Err(never) => return never,
+    };
+    let own = match instance.own_users().await {
+        Ok(own) => own,
+        Err(error) => return Tried::Again { after: error.retry_after(), why: error.to_string() },
+    };
+    match penstock_gitlab::comment(&instance.client, order, &own).await {
+        Ok(outcome) => Tried::Done(json!({ "comment": format!("{outcome:?}") })),
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: penstock_gitlab::ActError) -> Tried {
+    match error {
+        penstock_gitlab::ActError::Permanent(why) => Tried::Never(why),
+        penstock_gitlab::ActError::Retry { what, after } => Tried::Again { why: what, after },
+    }
+}
+
+/// The word for metrics and logs.
+fn kind(order: &Order) -> &'static str {
+    match &order.task {
+        Task::StartRun(_) => "start-run",
+        Task::StopRun(_) => "stop-run",
+        Task::CancelRuns(_) => "cancel-runs",
+        Task::Comment(_) => "comment",
+        Task::SetStatus(_) => "commit-status",
+    }
+}

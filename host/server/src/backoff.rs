@@ -1,0 +1,43 @@
+//! When something that failed is tried again.
+//!
+//! Pure: the caller brings the random number, so that a test can say what comes out.
+
+use std::time::Duration;
+
+/// The first wait.
+const FIRST: Duration = Duration::from_millis(500);
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(300);
+/// After this long without success it is given up: dead, shown, and tried again only when somebody asks.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long to wait after `tries` failures: doubling from half a second to five minutes, drawn between half of that and all of
+/// it (`jitter` is between 0 and 1), and never less than what the other side asked for.
+pub fn wait(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration {
+    let doubled = FIRST.saturating_mul(2_u32.saturating_pow(tries.min(16))).min(LONGEST);
+    let drawn = doubled.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
+    drawn.max(asked.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_five_minutes() {
+        assert_eq!(wait(0, None, 1.0), Duration::from_millis(500));
+        assert_eq!(wait(1, None, 1.0), Duration::from_secs(1));
+        assert_eq!(wait(60, None, 1.0), LONGEST);
+    }
+
+    #[test]
+    fn jitter_takes_away_half_at_most() {
+        assert_eq!(wait(1, None, 0.0), Duration::from_millis(500));
+        assert_eq!(wait(1, None, 7.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_the_other_side_asked_for_is_kept() {
+        assert_eq!(wait(0, Some(Duration::from_secs(60)), 0.5), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,162 @@
+//! `penstock deliveries` and `penstock explain`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use penstock_model::id::{DeliveryId, EffectId, Timestamp};
+use penstock_store::{DeliveryFilter, DeliveryOutcome, Store};
+use serde_json::json;
+
+use super::{Shared, open_beside, output};
+use crate::explain;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The newest deliveries.
+    List {
+        /// Only of the project with this path.
+        #[arg(long)]
+        project: Option<String>,
+        /// Only with this outcome, such as `failed`.
+        #[arg(long)]
+        outcome: Option<String>,
+        /// How many at most.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// A delivery, as it was received.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Decides a failed or dead delivery anew.
+    Retry {
+        /// Its id.
+        id: String,
+    },
+}
+
+pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
+    let store = open_beside(shared).await?;
+    match command {
+        Command::List { project, outcome, limit } => list(&store, shared, project, outcome, limit).await?,
+        Command::Show { id } => show(&store, shared, &id).await?,
+        Command::Retry { id } => retry(&store, shared, &id).await?,
+    }
+    store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(
+    store: &Store,
+    shared: &Shared,
+    project: Option<String>,
+    outcome: Option<String>,
+    limit: u32,
+) -> Result<()> {
+    let outcome = outcome
+        .map(|word| {
+            DeliveryOutcome::parse(&word).with_context(|| {
+                format!(
+                    "`{word}` is no outcome: it is one of waiting, decided, failed, dead, unrouted, unreadable, same-event"
+                )
+            })
+        })
+        .transpose()?;
+    let filter = DeliveryFilter { project, outcome, limit, ..DeliveryFilter::default() };
+    let listed = explain::list(&store.deliveries(filter).await?);
+    output::answer(shared.output, &listed, || {
+        if listed.is_empty() {
+            return "no deliveries; is a webhook of GitLab set to this host?".to_owned();
+        }
+        let rows = listed.iter().map(|it| {
+            [
+                it.received_at.clone(),
+                it.kind.clone(),
+                it.project.clone().unwrap_or_default(),
+                it.outcome.to_owned(),
+                it.delivery.clone(),
+                it.why.clone().unwrap_or_default(),
+            ]
+        });
+        output::table(["RECEIVED", "KIND", "PROJECT", "OUTCOME", "DELIVERY", "WHY"], rows)
+    });
+    Ok(())
+}
+
+async fn show(store: &Store, shared: &Shared, id: &str) -> Result<()> {
+    let id = DeliveryId::new(id);
+    let found = store.delivery(None, &id).await?.with_context(|| unknown(id.as_str()))?;
+    let body = found.body.as_deref().map(String::from_utf8_lossy);
+    let headers: serde_json::Map<_, _> =
+        found.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let json = json!({
+        "delivery": explain::list(std::slice::from_ref(&found)).first(),
+        "headers": headers,
+        "body": body,
+    });
+    output::answer(shared.output, &json, || {
+        let mut text = String::new();
+        for (name, value) in &found.headers {
+            text.push_str(&format!("{name}: {value}\n"));
+        }
+        text.push('\n');
+        text.push_str(body.as_deref().unwrap_or("(the body has expired)"));
+        text
+    });
+    Ok(())
+}
+
+async fn retry(store: &Store, shared: &Shared, id: &str) -> Result<()> {
+    let id = DeliveryId::new(id);
+    let retried = store.retry_delivery(None, &id, Timestamp::now()).await?;
+    let routes: Vec<_> = retried
+        .routes
+        .iter()
+        .map(|(route, attempt)| json!({ "route": route, "attempt": attempt }))
+        .collect();
+    let json = json!({ "delivery": id, "routes": routes, "rerouted": retried.rerouted });
+    output::answer(shared.output, &json, || {
+        if retried.rerouted {
+            format!("{id} is routed anew; `penstock explain {id}` says what came of it")
+        } else {
+            let routes: Vec<String> = retried
+                .routes
+                .iter()
+                .map(|(route, attempt)| format!("`{route}` (attempt {attempt})"))
+                .collect();
+            format!("{id} is decided anew by {}; `penstock explain {id}` says what came of it", routes.join(", "))
+        }
+    });
+    Ok(())
+}
+
+/// Explains a delivery, or the delivery behind a run.
+pub(super) async fn explain(what: &str, shared: &Shared) -> Result<ExitCode> {
+    let store = open_beside(shared).await?;
+    let direct = store.explain(None, &DeliveryId::new(what)).await?;
+    let found = match direct {
+        Some(found) => Some(found),
+        None => of_run(&store, what).await?,
+    };
+    let Some(found) = found else { bail!(unknown(what)) };
+    output::answer(shared.output, &explain::explanation(&found), || explain::tell(&found));
+    store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_run(store: &Store, what: &str) -> Result<Option<penstock_store::Explained>> {
+    let run = match EffectId::parse(what) {
+        Ok(id) => store.run(&id).await?,
+        Err(_) => store.run_named(what).await?,
+    };
+    match run {
+        Some(run) => Ok(store.explain(Some(&run.delivery.instance), &run.delivery.id).await?),
+        None => Ok(None),
+    }
+}
+
+fn unknown(what: &str) -> String {
+    format!("there is no delivery and no run `{what}`: `penstock deliveries list` shows the newest")
+}

@@ -1,0 +1,184 @@
+//! The configuration: what an operator wrote, read whole and checked whole.
+//!
+//! A [`Config`] is valid: every name in it leads somewhere, every pattern and unit was read, every secret was found. It is never changed; a
+//! reload makes a new one.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use penstock_model::grant::Grants;
+use penstock_model::id::{ClusterName, Digest, HookName, InstanceName, PluginName, ProjectId, RouteName, TenantName};
+use penstock_model::limits::Limits;
+use penstock_model::scope::Trust;
+use penstock_model::secret::Secret;
+use penstock_model::tenant::Tenant;
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where HTTP listens.
+    pub listen: SocketAddr,
+    /// The address under which people reach this host, without a slash at the end; none: links are left out.
+    pub public_url: Option<String>,
+    /// Bearer token of the REST API; none: the API is not served.
+    pub api_token: Option<Secret>,
+    /// Where the deliveries are kept.
+    pub store: StoreConfig,
+    /// Folder for what the host keeps beside the store, such as compiled plugins.
+    pub data: PathBuf,
+    /// Bytes that bodies of requests may take together.
+    pub body_budget: u64,
+    /// GitLab instances.
+    pub gitlab: Vec<GitlabConfig>,
+    /// Clusters.
+    pub clusters: Vec<ClusterConfig>,
+    /// Tenants.
+    pub tenants: Vec<Tenant>,
+    /// Plugins.
+    pub plugins: Vec<PluginConfig>,
+    /// Routes.
+    pub routes: Vec<Route>,
+}
+
+/// Where the deliveries are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A server; the URL may hold a password.
+    Postgres(Secret),
+}
+
+/// A GitLab instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitlabConfig {
+    /// Its name here.
+    pub name: InstanceName,
+    /// Base URL, without a slash at the end.
+    pub url: String,
+    /// Token with the scope `api`.
+    pub token: Secret,
+    /// PEM bundle of a private certificate authority.
+    pub certificate: Option<Vec<u8>>,
+    /// Calls a minute that the token may make.
+    pub calls_per_minute: u32,
+    /// JSON pointers of body fields that are blanked before storage, beside CI variables.
+    pub redact: Vec<String>,
+    /// Its hooks.
+    pub hooks: Vec<HookConfig>,
+}
+
+/// A hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookConfig {
+    /// Its name: the last part of its address.
+    pub name: HookName,
+    /// Which projects it speaks for.
+    pub scope: HookScope,
+    /// Secret tokens, any of which is good.
+    pub tokens: Vec<Secret>,
+    /// Signing tokens (`whsec_…`), any of which is good.
+    pub signing_tokens: Vec<Secret>,
+}
+
+/// Which projects a hook speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookScope {
+    /// A group and all below it, by its full path.
+    Group(String),
+    /// One project, by its full path.
+    Project(String),
+    /// One project, by its id.
+    ProjectId(ProjectId),
+    /// All of them.
+    Instance,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Its name here.
+    pub name: ClusterName,
+    /// How it is reached.
+    pub access: ClusterAccess,
+    /// Where a click on a run's status leads.
+    pub links: LinksConfig,
+}
+
+/// How a cluster is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterAccess {
+    /// By a kubeconfig.
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// A context in it; none: its current one.
+        context: Option<String>,
+    },
+    /// By the service account of the pod that the host runs in.
+    InCluster,
+}
+
+/// Where a click on a run's status leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinksConfig {
+    /// Nowhere.
+    None,
+    /// Tekton's dashboard at this base URL.
+    TektonDashboard(String),
+    /// OpenShift's console at this base URL.
+    OpenshiftConsole(String),
+    /// This host's own page; needs `public-url`.
+    Penstock,
+    /// Templates with `{namespace}`, `{name}` and so on.
+    Custom {
+        /// Of a run.
+        run: String,
+        /// Of a task.
+        task: Option<String>,
+    },
+}
+
+/// A plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginConfig {
+    /// Its name here.
+    pub name: PluginName,
+    /// The component.
+    pub file: PathBuf,
+    /// Digest of the component's bytes.
+    pub digest: Digest,
+    /// Its settings as JSON.
+    pub settings: String,
+    /// What it may ask for.
+    pub grants: Grants,
+    /// What its calls may use.
+    pub limits: Limits,
+}
+
+/// What leads an event to a plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its name: tenant and plugin.
+    pub name: RouteName,
+    /// The tenant; none: all of them.
+    pub tenant: Option<TenantName>,
+    /// Kinds of events, by GitLab's words.
+    pub on: BTreeSet<String>,
+    /// Only events of this trust; empty: of any.
+    pub trust: BTreeSet<Trust>,
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Whether it acts.
+    pub mode: Mode,
+}
+
+/// Whether a route's decisions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Decides and does.
+    Act,
+    /// Decides and records, and does nothing.
+    Observe,
+}

@@ -1,0 +1,242 @@
+//! Deliveries become decisions: parse, confirm with GitLab, route, ask the plugin, admit, commit.
+//!
+//! What can't be done now because something is away is postponed with backoff, and given up after a day; what fails because of a plugin is recorded as failed.
+//! Nothing here acts: orders go into the outbox in the transaction that commits the decision.
+
+mod decide;
+mod fetch;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_gitlab::{Accepted, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, parse};
+use penstock_model::id::{ProjectPath, TenantName, Timestamp};
+use penstock_store::{Claim, DeliveryKey, LaneError, Pending, PendingRoute, StoredDelivery};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::backoff::{self, GIVE_UP_AFTER};
+use crate::host::Host;
+use crate::live::{Instance, Live};
+
+/// Works through one lane until nothing is left to decide in it.
+pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let pending = match host.store.head(&claim, Timestamp::now()).await {
+            Ok(Some(pending)) => pending,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, lane = claim.lane, "could not read the head of a lane");
+                return;
+            }
+        };
+        let span = tracing::info_span!("dispatch", delivery.id = %pending.delivery.key.id);
+        match step(&host, &claim, pending).instrument(span).await {
+            Ok(Next::Go) => {}
+            Ok(Next::Leave) => return,
+            Err(error) => {
+                tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the lane has more to do now.
+enum Next {
+    Go,
+    Leave,
+}
+
+/// One delivery on its way.
+struct Delivery {
+    live: Arc<Live>,
+    instance: Arc<Instance>,
+    stored: StoredDelivery,
+    accepted: Accepted,
+    parsed: Parsed,
+}
+
+async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next, LaneError> {
+    let Pending { delivery: stored, routed, routes, tries, first_tried_at } = pending;
+    let key = stored.key.clone();
+    let now = Timestamp::now();
+    let live = host.live();
+    let Some(instance) = live.instance(&key.instance).map(Arc::clone) else {
+        let why = format!("the configuration has no GitLab instance `{}` any more", key.instance);
+        host.store.unrouted(claim, &key, &why, now).await?;
+        return Ok(Next::Go);
+    };
+    let delivery = match read(live, instance, stored) {
+        Ok(delivery) => delivery,
+        Err(why) => {
+            tracing::warn!(why, "a delivery can't be read; it is kept and shown");
+            host.store.unreadable(claim, &key, &why, now).await?;
+            return Ok(Next::Go);
+        }
+    };
+    if routed {
+        for route in routes {
+            if let Next::Leave = decide::route(host, claim, &delivery, &route).await? {
+                return Ok(Next::Leave);
+            }
+        }
+        return Ok(Next::Go);
+    }
+    match find_routes(host, &delivery).await {
+        Ok(names) => host.store.route(claim, &key, names, now).await?,
+        Err(NoRoute::Settled(why)) => {
+            tracing::info!(why, "a delivery leads to no plugin");
+            host.store.unrouted(claim, &key, &why, now).await?;
+        }
+        Err(NoRoute::Away { why, after }) => {
+            let wait = Wait { tries, first_tried_at, after };
+            postpone(host, claim, &key, None, &why, wait).await?;
+            return Ok(Next::Leave);
+        }
+    }
+    Ok(Next::Go)
+}
+
+/// Reads what the store kept into a typed delivery.
+fn read(live: Arc<Live>, instance: Arc<Instance>, mut stored: StoredDelivery) -> Result<Delivery, String> {
+    let body = stored.body.take().ok_or("its body has expired: only its digest is kept")?;
+    let accepted = Accepted::restore(
+        stored.key.instance.clone(),
+        stored.hook.clone(),
+        stored.key.id.clone(),
+        stored.headers.clone(),
+        body.into(),
+    )
+    .map_err(|error| error.to_string())?;
+    let parsed = parse(&accepted).map_err(|error| error.to_string())?;
+    Ok(Delivery { live, instance, stored, accepted, parsed })
+}
+
+enum NoRoute {
+    /// No plugin will be asked.
+    Settled(String),
+    /// It can't be said now.
+    Away { why: String, after: Option<Duration> },
+}
+
+impl NoRoute {
+    fn away(why: impl ToString) -> Self {
+        Self::Away { why: why.to_string(), after: None }
+    }
+}
+
+async fn find_routes(
+    host: &Host,
+    delivery: &Delivery,
+) -> Result<Vec<penstock_model::id::RouteName>, NoRoute> {
+    let Delivery { live, instance, stored, parsed, .. } = delivery;
+    if let Some(actor) = &parsed.actor {
+        let own = instance.own_users().await.map_err(|error| NoRoute::Away {
+            after: error.retry_after(),
+            why: error.to_string(),
+        })?;
+        if own.contains(&actor.id) {
+            return Err(NoRoute::Settled(format!(
+                "`{}` is Penstock's own user: what it does starts nothing",
+                actor.username
+            )));
+        }
+    }
+    let path = match &parsed.scope {
+        ScopeClaim::Project { path, .. } => path.as_str(),
+        ScopeClaim::Group { path: Some(path), .. } => path.as_str(),
+        ScopeClaim::Group { path: None, .. } => {
+            return Err(NoRoute::Settled("the event names its group by id alone".to_owned()));
+        }
+        ScopeClaim::Instance => {
+            return Err(NoRoute::Settled("the event belongs to no project or group".to_owned()));
+        }
+    };
+    let tenant = live.belonging(path).map_err(|none| NoRoute::Settled(none.to_string()))?.tenant;
+    if let ScopeClaim::Project { id, path } = &parsed.scope {
+        let pinned = host
+            .store
+            .pin_project(&stored.key.instance, *id, path, &tenant.name(), Timestamp::now())
+            .await
+            .map_err(NoRoute::away)?;
+        if pinned.tenant != tenant.name() {
+            return Err(NoRoute::Settled(moved(path, &pinned.first_path, &pinned.tenant, &tenant.name())));
+        }
+    }
+    let kind = parsed.kind.word();
+    let routes = live.routes(tenant, kind);
+    if routes.is_empty() {
+        return Err(NoRoute::Settled(format!(
+            "no route of the tenant `{}` takes `{kind}`: add it to `on` of a route",
+            tenant.name()
+        )));
+    }
+    Ok(routes.into_iter().map(|route| route.name.clone()).collect())
+}
+
+fn moved(path: &ProjectPath, first: &ProjectPath, before: &TenantName, now: &TenantName) -> String {
+    format!(
+        "the project was first seen as `{first}` of the tenant `{before}` and is now `{path}` of `{now}`: \
+         if that is meant, run `penstock projects repin {path}` and then `penstock deliveries retry`"
+    )
+}
+
+/// Asks GitLab what the event may be trusted for.
+async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
+    let Delivery { instance, stored, parsed, .. } = delivery;
+    let hook = instance.hook(&stored.hook).ok_or_else(|| {
+        Unconfirmed::Never(format!("the configuration has no hook `{}` any more", stored.hook))
+    })?;
+    let own = instance.own_users().await.map_err(Unconfirmed::away)?;
+    confirm(&instance.client, parsed, &hook.scope, &own).await.map_err(|error| match error {
+        ConfirmError::Api(error) => Unconfirmed::away(error),
+        error @ ConfirmError::OutOfScope { .. } => Unconfirmed::Never(error.to_string()),
+    })
+}
+
+enum Unconfirmed {
+    Away { why: String, after: Option<Duration> },
+    Never(String),
+}
+
+impl Unconfirmed {
+    fn away(error: penstock_gitlab::ApiError) -> Self {
+        Self::Away { after: error.retry_after(), why: error.to_string() }
+    }
+}
+
+/// How often and how long something was tried.
+#[derive(Clone, Copy)]
+struct Wait {
+    tries: u32,
+    first_tried_at: Option<Timestamp>,
+    after: Option<Duration>,
+}
+
+impl Wait {
+    fn of(route: &PendingRoute, after: Option<Duration>) -> Self {
+        Self { tries: route.tries, first_tried_at: route.first_tried_at, after }
+    }
+}
+
+/// Tries again later; after a day gives up, visibly.
+async fn postpone(
+    host: &Host,
+    claim: &Claim,
+    key: &DeliveryKey,
+    route: Option<&PendingRoute>,
+    why: &str,
+    wait: Wait,
+) -> Result<(), LaneError> {
+    let now = Timestamp::now();
+    let name = route.map(|route| &route.route);
+    if wait.first_tried_at.is_some_and(|first| now.since(first) > GIVE_UP_AFTER) {
+        tracing::error!(why, tries = wait.tries, "gave a delivery up after a day; `deliveries retry` tries again");
+        return host.store.give_up(claim, key, name, why, Vec::new(), now).await;
+    }
+    let pause = backoff::wait(wait.tries, wait.after, rand::random());
+    tracing::warn!(why, tries = wait.tries, pause = ?pause, "a delivery waits");
+    host.store.postpone(claim, key, name, now.plus(pause), why, now).await
+}

@@ -1,0 +1,123 @@
+//! What the loops share: the store, the engine, the metrics and the configuration in force.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use penstock_store::{Store, Target};
+use penstock_sandbox::{CacheKey, CacheSettings, ChildSettings, Compiler, Engine, EngineSettings};
+use tokio::sync::Notify;
+
+use crate::config::{Config, StoreConfig};
+use crate::live::Live;
+use crate::metrics::Metrics;
+
+/// The hidden subcommand under which this program compiles one plugin and ends.
+pub const COMPILE_COMMAND: &str = "compile-plugin";
+
+/// Shared by all loops of a process.
+pub struct Host {
+    /// The deliveries and all that follows from them.
+    pub store: Store,
+    /// Runs plugins.
+    pub engine: Engine,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// This process among others, for claims.
+    pub worker: String,
+    live: ArcSwap<Live>,
+    changed: Notify,
+}
+
+impl Host {
+    /// Opens the store and prepares everything; nothing outside this machine is called but the store.
+    ///
+    /// # Errors
+    /// The store, the engine or the configuration can't be used.
+    pub async fn open(config: Config) -> Result<Arc<Self>> {
+        let store = Store::open(target(&config)).await.context("the store can't be opened")?;
+        let engine = engine(&config)?;
+        let metrics = Arc::new(Metrics::new());
+        let live = Live::new(Arc::new(config), None, &metrics).await?;
+        Ok(Arc::new(Self {
+            store,
+            engine,
+            metrics,
+            worker: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
+            live: ArcSwap::from_pointee(live),
+            changed: Notify::new(),
+        }))
+    }
+
+    /// The configuration in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Puts another configuration in force.
+    ///
+    /// # Errors
+    /// It can't be used; the old one stays.
+    pub async fn reload(&self, config: Arc<Config>) -> Result<()> {
+        let live = Live::new(config, Some(&self.live()), &self.metrics).await?;
+        self.live.store(Arc::new(live));
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Resolves when another configuration was put in force after this call.
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+}
+
+/// Where the store is.
+pub fn target(config: &Config) -> Target {
+    match &config.store {
+        StoreConfig::Sqlite(path) => Target::Sqlite { path: path.clone() },
+        StoreConfig::Postgres(url) => Target::Postgres { url: url.clone() },
+    }
+}
+
+/// The engine, with its cache of compiled plugins; plugins are compiled in a child process of this program.
+///
+/// # Errors
+/// The cache folder or its key can't be made, or the engine does not start.
+pub fn engine(config: &Config) -> Result<Engine> {
+    let dir = config.data.join("compiled");
+    let key = cache_key(&config.data)?;
+    let program = std::env::current_exe().context("this program does not know where it lies")?;
+    let settings = EngineSettings {
+        cache: Some(CacheSettings { dir, key }),
+        compiler: Compiler::Child(ChildSettings::new(program, vec![COMPILE_COMMAND.into()])),
+        ..EngineSettings::default()
+    };
+    Engine::new(settings).context("the engine for plugins does not start")
+}
+
+/// The key that authenticates compiled plugins. It lies beside the cache folder, never in it, readable by its owner alone.
+fn cache_key(data: &PathBuf) -> Result<CacheKey> {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    std::fs::create_dir_all(data).with_context(|| format!("can't make the folder {}", data.display()))?;
+    let path = data.join("compiled.key");
+    let what = || format!("the key of the cache of compiled plugins, {}", path.display());
+    let mut bytes = [0; 32];
+    match std::fs::File::open(&path) {
+        Ok(mut file) => file.read_exact(&mut bytes).with_context(what)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            rand::fill(&mut bytes);
+            std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .and_then(|mut file| file.write_all(&bytes))
+                .with_context(what)?;
+        }
+        Err(error) => return Err(error).with_context(what),
+    }
+    Ok(CacheKey::new(bytes))
+}

@@ -1,0 +1,160 @@
+//! What is served over HTTP: the hooks, the metrics, the two questions of an orchestrator, and the deliveries for whoever holds the API's token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use penstock_model::id::{DeliveryId, InstanceName, Timestamp};
+use penstock_model::secret::Secret;
+use penstock_store::DeliveryFilter;
+use serde::Deserialize;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+
+use crate::budget::ByteBudget;
+use crate::explain;
+use crate::host::Host;
+use crate::metrics::Standing;
+use crate::receive::{Receiver, receive};
+
+/// How long readiness waits for the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Everything that this process serves; hooks only if it receives.
+pub fn router(host: Arc<Host>, receives: bool) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/deliveries", get(deliveries))
+        .route("/api/v1/deliveries/{instance}/{delivery}", get(delivery))
+        .with_state(Arc::clone(&host));
+    if receives {
+        let budget = ByteBudget::new(host.live().config.body_budget);
+        let hooks = Router::new()
+            .route("/hooks/gitlab/{instance}/{hook}", post(receive))
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .with_state(Receiver { host, budget });
+        router = router.merge(hooks);
+    }
+    router
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(TraceLayer::new_for_http())
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+/// Ready means that a delivery could be taken in: the store is writable and a configuration is in force. Plugins, clusters and GitLab have no part in it.
+async fn ready(State(host): State<Arc<Host>>) -> Response {
+    match tokio::time::timeout(STORE_PATIENCE, host.store.writable()).await {
+        Ok(Ok(())) => "ok".into_response(),
+        Ok(Err(error)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("the store is not writable: {error}")).into_response()
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer").into_response(),
+    }
+}
+
+async fn metrics(State(host): State<Arc<Host>>) -> Response {
+    let standing = match host.store.figures().await {
+        Ok(figures) => {
+            let now = Timestamp::now();
+            let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
+            let counts = |counts: &std::collections::BTreeMap<String, u64>| {
+                let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+                counts.iter().map(|(state, count)| (state.clone(), signed(*count))).collect()
+            };
+            Standing {
+                oldest_delivery: age(figures.oldest_undecided),
+                oldest_effect: age(figures.oldest_effect),
+                runs: counts(&figures.runs),
+                deliveries: counts(&figures.deliveries),
+                dead_effects: i64::try_from(figures.dead_effects).unwrap_or(i64::MAX),
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the store's figures are missing from the metrics");
+            return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer").into_response();
+        }
+    };
+    let text = host.metrics.render(&standing);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+/// The API is served to whoever holds its token, and to nobody where none is configured.
+fn authorize(host: &Host, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let refuse = |status: StatusCode, why: &str| {
+        Box::new((status, Json(serde_json::json!({ "error": why }))).into_response())
+    };
+    let live = host.live();
+    let Some(wanted) = &live.config.api_token else {
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "the API is not served: set `api-token`, or use `penstock explain` on the host",
+        ));
+    };
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(Secret::new);
+    if given.as_ref() == Some(wanted) {
+        Ok(())
+    } else {
+        Err(refuse(StatusCode::UNAUTHORIZED, "send the API's token as `Authorization: Bearer …`"))
+    }
+}
+
+fn store_failed(error: &penstock_store::StoreError) -> Response {
+    tracing::warn!(%error, "the store did not answer a request of the API");
+    let answer = serde_json::json!({ "error": "the store does not answer" });
+    (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+struct ListQuery {
+    project: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn deliveries(
+    State(host): State<Arc<Host>>,
+    headers: HeaderMap,
+    Query(query): Query<ListQuery>,
+) -> Response {
+    if let Err(refused) = authorize(&host, &headers) {
+        return *refused;
+    }
+    let filter = DeliveryFilter {
+        project: query.project,
+        limit: query.limit.unwrap_or(50).min(1_000),
+        ..DeliveryFilter::default()
+    };
+    match host.store.deliveries(filter).await {
+        Ok(found) => Json(explain::list(&found)).into_response(),
+        Err(error) => store_failed(&error),
+    }
+}
+
+async fn delivery(
+    State(host): State<Arc<Host>>,
+    headers: HeaderMap,
+    Path((instance, delivery)): Path<(String, String)>,
+) -> Response {
+    if let Err(refused) = authorize(&host, &headers) {
+        return *refused;
+    }
+    let (instance, delivery) = (InstanceName::new(instance), DeliveryId::new(delivery));
+    match host.store.explain(Some(&instance), &delivery).await {
+        Ok(Some(explained)) => Json(explain::explanation(&explained)).into_response(),
+        Ok(None) => {
+            let answer = serde_json::json!({ "error": "there is no such delivery" });
+            (StatusCode::NOT_FOUND, Json(answer)).into_response()
+        }
+        Err(error) => store_failed(&error),
+    }
+}

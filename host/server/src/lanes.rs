@@ -1,0 +1,141 @@
+//! Works through the lanes of a queue: claims, renews, hands over, releases.
+//!
+//! The dispatch and act loops are this loop with different work. It knows nothing of what is in a lane.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use penstock_model::id::Timestamp;
+use penstock_store::{Caps, Claim, Queue, Store};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How a queue is worked through.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    /// Which.
+    pub queue: Queue,
+    /// Who claims.
+    pub worker: String,
+    /// Lanes held at a time.
+    pub at_once: u32,
+    /// Of them by one tenant.
+    pub per_tenant: u32,
+    /// How long a claim holds without being renewed.
+    pub ttl: Duration,
+    /// How often is looked without a hint.
+    pub poll: Duration,
+    /// How long work may go on after the signal to stop.
+    pub patience: Duration,
+}
+
+type Held = Arc<Mutex<HashMap<String, Claim>>>;
+
+/// Works until `stop`, then finishes what is in hand or gives it back.
+///
+/// `work` is given a claim and returns when nothing is left to do in the lane, or when it was told to stop.
+pub async fn run<F, W>(store: Store, lanes: Lanes, stop: CancellationToken, work: F)
+where
+    F: Fn(Claim) -> W,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let wake = store.wake(lanes.queue);
+    let freed = Arc::new(Notify::new());
+    let held: Held = Arc::default();
+    let mut tasks = JoinSet::new();
+    while !stop.is_cancelled() {
+        while tasks.try_join_next().is_some() {}
+        let free = lanes.at_once.saturating_sub(u32::try_from(tasks.len()).unwrap_or(u32::MAX));
+        let claims = claim(&store, &lanes, free).await;
+        let full = u32::try_from(claims.len()).unwrap_or(u32::MAX) >= free;
+        let none = claims.is_empty();
+        for claim in claims {
+            let task = one(store.clone(), claim.clone(), lanes.ttl, Arc::clone(&held), work(claim));
+            let freed = Arc::clone(&freed);
+            tasks.spawn(async move {
+                task.await;
+                freed.notify_one();
+            });
+        }
+        if full && !none {
+            // No hand is free: look again when one is.
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = freed.notified() => {}
+            }
+        } else {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = wake.notified() => {}
+                () = freed.notified() => {}
+                () = tokio::time::sleep(lanes.poll) => {}
+            }
+        }
+    }
+    let finish = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(lanes.patience, finish).await.is_err() {
+        tasks.shutdown().await;
+        let left: Vec<Claim> =
+            held.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, claim)| claim).collect();
+        tracing::warn!(lanes = left.len(), queue = ?lanes.queue, "gave lanes back that were not finished in time");
+        for claim in left {
+            give_back(&store, claim).await;
+        }
+    }
+}
+
+async fn claim(store: &Store, lanes: &Lanes, free: u32) -> Vec<Claim> {
+    if free == 0 {
+        return Vec::new();
+    }
+    let caps = Caps { per_tenant: lanes.per_tenant };
+    match store.claim(lanes.queue, &lanes.worker, lanes.ttl, caps, free, Timestamp::now()).await {
+        Ok(claims) => claims,
+        Err(error) => {
+            tracing::warn!(%error, queue = ?lanes.queue, "no lane could be claimed; looking again");
+            Vec::new()
+        }
+    }
+}
+
+/// Works on one claim while renewing it, and gives it back.
+async fn one(store: Store, claim: Claim, ttl: Duration, held: Held, work: impl Future<Output = ()>) {
+    let lane = claim.lane.clone();
+    held.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), claim.clone());
+    let lost = renew(&store, claim.clone(), ttl);
+    let kept = tokio::select! {
+        () = work => true,
+        why = lost => {
+            // Another process may hold the lane now. Whatever was under way can't commit: every commit names the epoch.
+            tracing::warn!(lane, why, "lost the claim on a lane");
+            false
+        }
+    };
+    held.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+    if kept {
+        give_back(&store, claim).await;
+    }
+}
+
+/// Renews at a third of the claim's time; resolves only when it is lost.
+async fn renew(store: &Store, mut claim: Claim, ttl: Duration) -> String {
+    loop {
+        tokio::time::sleep(ttl / 3).await;
+        match store.renew(&mut claim, ttl, Timestamp::now()).await {
+            Ok(()) => {}
+            Err(penstock_store::LaneError::Store(error)) if Timestamp::now() < claim.until => {
+                tracing::warn!(%error, lane = claim.lane, "could not renew a claim; trying again");
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+async fn give_back(store: &Store, claim: Claim) {
+    let lane = claim.lane.clone();
+    if let Err(error) = store.release(claim, None, Timestamp::now()).await {
+        tracing::debug!(%error, lane, "a claim was not given back; it ends by itself");
+    }
+}

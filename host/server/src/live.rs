@@ -1,0 +1,230 @@
+//! What one valid configuration comes to: keys decoded, clients made, plugins loaded.
+//!
+//! A [`Live`] is never changed but for plugins that become ready. A reload makes a new one and takes over from the old one what was not changed, so that budgets,
+//! caches and connections are kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use penstock_cluster::{Cluster, ClusterSettings};
+use penstock_gitlab::{Client, ClientSettings, HookScope, Keys, Redaction};
+use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName};
+use penstock_model::tenant::{Belonging, NoTenant, Tenant, belonging};
+use tokio::sync::OnceCell;
+
+use crate::config::{self, Config, GitlabConfig, LinksConfig, PluginConfig, Route};
+use crate::metrics::Metrics;
+use crate::plugins::PluginSlot;
+
+/// Everything that the loops need of the configuration.
+pub struct Live {
+    /// What the operator wrote.
+    pub config: Arc<Config>,
+    instances: BTreeMap<InstanceName, Arc<Instance>>,
+    clusters: BTreeMap<ClusterName, Cluster>,
+    plugins: BTreeMap<PluginName, Arc<PluginSlot>>,
+}
+
+/// A GitLab instance.
+pub struct Instance {
+    config: GitlabConfig,
+    /// The client, with the token's budget and the caches.
+    pub client: Client,
+    /// What is blanked before storage.
+    pub redaction: Redaction,
+    hooks: BTreeMap<HookName, Hook>,
+    own: OnceCell<Arc<penstock_gitlab::OwnUsers>>,
+}
+
+/// A hook.
+pub struct Hook {
+    /// What verifies a body.
+    pub keys: Keys,
+    /// Which projects it speaks for.
+    pub scope: HookScope,
+}
+
+impl Live {
+    /// Makes everything that the configuration names. Nothing is called: GitLab or a cluster that is away must not keep the host from receiving.
+    ///
+    /// # Errors
+    /// A signing token, a certificate or a kubeconfig can't be read.
+    pub async fn new(config: Arc<Config>, before: Option<&Self>, metrics: &Arc<Metrics>) -> Result<Self> {
+        let mut instances = BTreeMap::new();
+        for gitlab in &config.gitlab {
+            let kept = before
+                .and_then(|live| live.instances.get(&gitlab.name))
+                .filter(|instance| instance.config == *gitlab);
+            let instance = match kept {
+                Some(kept) => Arc::clone(kept),
+                None => Arc::new(Instance::new(gitlab, metrics)?),
+            };
+            instances.insert(gitlab.name.clone(), instance);
+        }
+        let mut clusters = BTreeMap::new();
+        for cluster in &config.clusters {
+            let same = |live: &&Self| {
+                live.config.clusters.contains(cluster) && live.config.public_url == config.public_url
+            };
+            let kept = before.filter(same).and_then(|live| live.clusters.get(&cluster.name));
+            let made = match kept {
+                Some(kept) => kept.clone(),
+                None => connect(cluster, config.public_url.as_deref(), metrics).await?,
+            };
+            clusters.insert(cluster.name.clone(), made);
+        }
+        let slot = |plugin: &PluginConfig| {
+            let kept = before
+                .and_then(|live| live.plugins.get(&plugin.name))
+                .filter(|slot| slot.config() == plugin);
+            kept.map_or_else(|| Arc::new(PluginSlot::new(plugin.clone())), Arc::clone)
+        };
+        let plugins =
+            config.plugins.iter().map(|plugin| (plugin.name.clone(), slot(plugin))).collect();
+        Ok(Self { config, instances, clusters, plugins })
+    }
+
+    /// A GitLab instance by its name.
+    pub fn instance(&self, name: &InstanceName) -> Option<&Arc<Instance>> {
+        self.instances.get(name)
+    }
+
+    /// A cluster by its name.
+    pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
+        self.clusters.get(name)
+    }
+
+    /// All clusters.
+    pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
+        self.clusters.values()
+    }
+
+    /// A plugin by its name.
+    pub fn plugin(&self, name: &PluginName) -> Option<&Arc<PluginSlot>> {
+        self.plugins.get(name)
+    }
+
+    /// All plugins.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<PluginSlot>> {
+        self.plugins.values()
+    }
+
+    /// The tenant of a project or group.
+    ///
+    /// # Errors
+    /// None matches, or two do equally well.
+    pub fn belonging(&self, path: &str) -> Result<Belonging<'_>, NoTenant> {
+        belonging(&self.config.tenants, path)
+    }
+
+    /// The routes that an event of this kind takes in this tenant, before its trust is known.
+    pub fn routes(&self, tenant: &Tenant, kind: &str) -> Vec<&Route> {
+        let name = tenant.name();
+        self.config
+            .routes
+            .iter()
+            .filter(|route| route.tenant.as_ref().is_none_or(|it| *it == name))
+            .filter(|route| route.on.contains(kind))
+            .collect()
+    }
+}
+
+impl Instance {
+    fn new(config: &GitlabConfig, metrics: &Arc<Metrics>) -> Result<Self> {
+        let name = &config.name;
+        let mut settings = ClientSettings::new(config.url.clone(), config.token.clone());
+        settings.certificate.clone_from(&config.certificate);
+        settings.calls_per_minute = config.calls_per_minute;
+        let observer = Arc::new(Observed { instance: name.to_string(), metrics: Arc::clone(metrics) });
+        let client = Client::new(settings, observer)
+            .with_context(|| format!("no client for the GitLab instance `{name}`"))?;
+        let redaction = Redaction::new(config.redact.clone())
+            .with_context(|| format!("`redact` of the GitLab instance `{name}`"))?;
+        let mut hooks = BTreeMap::new();
+        for hook in &config.hooks {
+            let keys = Keys::new(hook.tokens.clone(), hook.signing_tokens.clone())
+                .with_context(|| format!("keys of the hook `{}` of `{name}`", hook.name))?;
+            hooks.insert(hook.name.clone(), Hook { keys, scope: scope(&hook.scope) });
+        }
+        Ok(Self { config: config.clone(), client, redaction, hooks, own: OnceCell::new() })
+    }
+
+    /// A hook by its name.
+    pub fn hook(&self, name: &HookName) -> Option<&Hook> {
+        self.hooks.get(name)
+    }
+
+    /// The GitLab users that Penstock itself acts as, asked for once.
+    ///
+    /// # Errors
+    /// GitLab does not say.
+    pub async fn own_users(&self) -> Result<Arc<penstock_gitlab::OwnUsers>, penstock_gitlab::ApiError> {
+        let ask = || async {
+            let user = self.client.own_user().await?;
+            Ok(Arc::new(BTreeSet::from([user.id])))
+        };
+        self.own.get_or_try_init(ask).await.map(Arc::clone)
+    }
+}
+
+/// The crate's word for the configuration's scope of a hook.
+pub fn scope(scope: &config::HookScope) -> HookScope {
+    match scope {
+        config::HookScope::Group(path) => HookScope::Group(path.clone()),
+        config::HookScope::Project(path) => HookScope::Project(path.clone()),
+        config::HookScope::ProjectId(id) => HookScope::ProjectId(*id),
+        config::HookScope::Instance => HookScope::Instance,
+    }
+}
+
+async fn connect(
+    config: &config::ClusterConfig,
+    public_url: Option<&str>,
+    metrics: &Arc<Metrics>,
+) -> Result<Cluster> {
+    use penstock_cluster::{Access, BaseUrl, KubeconfigSource, Links, UrlTemplate};
+    let name = &config.name;
+    let access = match &config.access {
+        config::ClusterAccess::Kubeconfig { path, context } => Access::Kubeconfig {
+            source: KubeconfigSource::Path(path.clone()),
+            context: context.clone(),
+        },
+        config::ClusterAccess::InCluster => Access::InCluster,
+    };
+    let links = || {
+        anyhow::Ok(match &config.links {
+            LinksConfig::None => Links::None,
+            LinksConfig::TektonDashboard(url) => Links::TektonDashboard(BaseUrl::parse(url)?),
+            LinksConfig::OpenshiftConsole(url) => Links::OpenshiftConsole(BaseUrl::parse(url)?),
+            LinksConfig::Penstock => match public_url {
+                Some(url) => Links::Penstock(BaseUrl::parse(url)?),
+                None => Links::None,
+            },
+            LinksConfig::Custom { run, task } => Links::Custom {
+                run: UrlTemplate::parse(run)?,
+                task: task.as_deref().map(UrlTemplate::parse).transpose()?,
+            },
+        })
+    };
+    let mut settings = ClusterSettings::new(name.clone(), access);
+    settings.links = links().with_context(|| format!("`links` of the cluster `{name}`"))?;
+    let metrics = Arc::clone(metrics);
+    settings.on_call = Some(Arc::new(move |call| {
+        let result = call.status.map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
+        metrics.kubernetes(call.cluster.as_str(), call.call.as_str(), &result, call.took);
+    }));
+    Cluster::connect(settings).await.with_context(|| format!("the cluster `{name}`"))
+}
+
+struct Observed {
+    instance: String,
+    metrics: Arc<Metrics>,
+}
+
+impl penstock_gitlab::Observer for Observed {
+    fn called(&self, call: &penstock_gitlab::CallReport) {
+        let result = call.status.map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
+        self.metrics.gitlab(&self.instance, call.class, &result, call.latency);
+    }
+}

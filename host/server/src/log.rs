@@ -1,0 +1,21 @@
+//! Logs: JSON lines on standard error, with the delivery's id through all loops.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Starts logging. `PENSTOCK_LOG` says how much, such as `debug` or `penstock_server=debug`; a terminal gets lines for people.
+pub fn start() {
+    let filter = EnvFilter::try_from_env("PENSTOCK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    // Logging that was started before (by a test) goes on.
+    let _ = if std::io::stderr().is_terminal() {
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).compact();
+        registry.with(lines).try_init()
+    } else {
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true);
+        registry.with(lines).try_init()
+    };
+}

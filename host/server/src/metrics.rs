@@ -1,0 +1,234 @@
+//! What Penstock counts. No project, no person and no branch is a label: a metric must not grow with the number of tenants.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds in seconds, from a millisecond to half a minute.
+const SECONDS: [f64; 14] =
+    [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Received {
+    instance: String,
+    hook: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPlugin {
+    plugin: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginFailure {
+    plugin: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EffectOutcome {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    target: String,
+    operation: &'static str,
+    result: String,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// All metrics of one process.
+pub struct Metrics {
+    registry: Registry,
+    received: Family<Received, Counter>,
+    decisions: Family<Outcome, Counter>,
+    decision_seconds: Histograms<OfPlugin>,
+    plugin_failures: Family<PluginFailure, Counter>,
+    effects: Family<EffectOutcome, Counter>,
+    gitlab_seconds: Histograms<Request>,
+    kubernetes_seconds: Histograms<Request>,
+    oldest_delivery: Seconds,
+    oldest_effect: Seconds,
+    runs: Family<State, Gauge>,
+    deliveries: Family<State, Gauge>,
+    dead_effects: Gauge,
+}
+
+/// Figures that are read from the store when somebody asks for the metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Seconds since the oldest delivery without a decision came.
+    pub oldest_delivery: f64,
+    /// Seconds since the oldest effect that is not done was committed.
+    pub oldest_effect: f64,
+    /// How many runs are in each state.
+    pub runs: Vec<(String, i64)>,
+    /// How many deliveries have each outcome.
+    pub deliveries: Vec<(String, i64)>,
+    /// Effects that were given up.
+    pub dead_effects: i64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
+        let mut registry = Registry::with_prefix("penstock");
+        let mut metrics = Self {
+            registry: Registry::default(),
+            received: Family::default(),
+            decisions: Family::default(),
+            decision_seconds: Family::new_with_constructor(histogram),
+            plugin_failures: Family::default(),
+            effects: Family::default(),
+            gitlab_seconds: Family::new_with_constructor(histogram),
+            kubernetes_seconds: Family::new_with_constructor(histogram),
+            oldest_delivery: Seconds::default(),
+            oldest_effect: Seconds::default(),
+            runs: Family::default(),
+            deliveries: Family::default(),
+            dead_effects: Gauge::default(),
+        };
+        registry.register("received", "Requests to the hooks by result", metrics.received.clone());
+        registry.register("decisions", "Decisions by outcome", metrics.decisions.clone());
+        registry.register(
+            "decision_seconds",
+            "Time of a plugin call, host calls included",
+            metrics.decision_seconds.clone(),
+        );
+        registry.register(
+            "plugin_failures",
+            "Calls that the host ended, by kind",
+            metrics.plugin_failures.clone(),
+        );
+        registry.register("effects", "Effects by kind and outcome", metrics.effects.clone());
+        registry.register(
+            "gitlab_request_seconds",
+            "Time of a call to GitLab",
+            metrics.gitlab_seconds.clone(),
+        );
+        registry.register(
+            "kubernetes_request_seconds",
+            "Time of a call to a cluster",
+            metrics.kubernetes_seconds.clone(),
+        );
+        registry.register(
+            "oldest_undecided_delivery_seconds",
+            "Age of the oldest delivery without a decision",
+            metrics.oldest_delivery.clone(),
+        );
+        registry.register(
+            "oldest_effect_seconds",
+            "Age of the oldest effect that is not done",
+            metrics.oldest_effect.clone(),
+        );
+        registry.register("runs", "Runs by state", metrics.runs.clone());
+        registry.register("deliveries", "Deliveries by outcome", metrics.deliveries.clone());
+        registry.register("dead_effects", "Effects that were given up", metrics.dead_effects.clone());
+        metrics.registry = registry;
+        metrics
+    }
+
+    /// A request to a hook.
+    pub fn received(&self, instance: &str, hook: &str, result: &'static str) {
+        let labels = Received { instance: instance.to_owned(), hook: hook.to_owned(), result };
+        self.received.get_or_create(&labels).inc();
+    }
+
+    /// A plugin call that led to a decision.
+    pub fn decided(&self, plugin: &str, outcome: &'static str, took: Duration) {
+        self.decisions.get_or_create(&Outcome { outcome }).inc();
+        let labels = OfPlugin { plugin: plugin.to_owned() };
+        self.decision_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A call that the host ended.
+    pub fn plugin_failed(&self, plugin: &str, kind: &'static str) {
+        let labels = PluginFailure { plugin: plugin.to_owned(), kind };
+        self.plugin_failures.get_or_create(&labels).inc();
+    }
+
+    /// An effect that was tried.
+    pub fn effect(&self, kind: &'static str, outcome: &'static str) {
+        self.effects.get_or_create(&EffectOutcome { kind, outcome }).inc();
+    }
+
+    /// A call to GitLab.
+    pub fn gitlab(&self, instance: &str, operation: &'static str, result: &str, took: Duration) {
+        let labels =
+            Request { target: instance.to_owned(), operation, result: result.to_owned() };
+        self.gitlab_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A call to a cluster.
+    pub fn kubernetes(&self, cluster: &str, operation: &'static str, result: &str, took: Duration) {
+        let labels = Request { target: cluster.to_owned(), operation, result: result.to_owned() };
+        self.kubernetes_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// The OpenMetrics text.
+    pub fn render(&self, standing: &Standing) -> String {
+        self.oldest_delivery.set(standing.oldest_delivery);
+        self.oldest_effect.set(standing.oldest_effect);
+        self.dead_effects.set(standing.dead_effects);
+        let set = |family: &Family<State, Gauge>, counts: &[(String, i64)]| {
+            for (state, count) in counts {
+                family.get_or_create(&State { state: state.clone() }).set(*count);
+            }
+        };
+        set(&self.runs, &standing.runs);
+        set(&self.deliveries, &standing.deliveries);
+        let mut text = String::new();
+        // Writing to a String can't fail; an error would only mean a shorter answer.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.received("main", "acme", "accepted");
+        metrics.plugin_failed("pipelines", "cpu-exceeded");
+        let standing = Standing { oldest_delivery: 2.5, ..Standing::default() };
+        let text = metrics.render(&standing);
+        for line in [
+            r#"penstock_received_total{instance="main",hook="acme",result="accepted"} 1"#,
+            r#"penstock_plugin_failures_total{plugin="pipelines",kind="cpu-exceeded"} 1"#,
+            "penstock_oldest_undecided_delivery_seconds 2.5",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What becomes of runs: each cluster is watched, and what is new goes into the store together with the status that tells of it.
+//!
+//! The watch is only a hint of what the cluster holds: an object is believed when its name, namespace and UID are those of a run that the store knows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use penstock_cluster::{Cluster, RunSeen, RunStatus};
+use penstock_model::admit::Order;
+use penstock_model::id::{EffectId, Timestamp};
+use penstock_model::run::RunState;
+use penstock_store::{RunObservation, StoredRun};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::host::Host;
+use crate::status::{self, About, News};
+
+/// Runs that are looked at together.
+const AT_ONCE: usize = 32;
+
+/// Watches all clusters of the configuration in force until `stop`.
+pub async fn run(host: Arc<Host>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let changed = host.changed();
+        let live = host.live();
+        let mut watches = JoinSet::new();
+        for cluster in live.clusters() {
+            watches.spawn(watch(Arc::clone(&host), cluster.clone()));
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = changed => {}
+        }
+        watches.shutdown().await;
+    }
+}
+
+async fn watch(host: Arc<Host>, cluster: Cluster) {
+    let mut seen = std::pin::pin!(cluster.watch().ready_chunks(256));
+    while let Some(news) = seen.next().await {
+        // Of several news of one run only the last matters; runs don't wait for each other.
+        let mut latest: HashMap<EffectId, (RunStatus, bool)> = HashMap::new();
+        let mut listings = Vec::new();
+        for seen in news {
+            match seen {
+                RunSeen::Changed(status) => {
+                    latest.insert(status.effect, (status, false));
+                }
+                RunSeen::Deleted(status) => {
+                    latest.insert(status.effect, (status, true));
+                }
+                RunSeen::Listed(there) => listings.push(there),
+                RunSeen::Interrupted { why } => {
+                    tracing::warn!(cluster = %cluster.name(), why, "the watch was interrupted; it goes on");
+                }
+            }
+        }
+        futures_util::stream::iter(latest.into_values())
+            .for_each_concurrent(AT_ONCE, |(status, deleted)| look(&host, &cluster, status, deleted))
+            .await;
+        if !listings.is_empty() {
+            find_vanished(&host, &cluster).await;
+        }
+    }
+}
+
+/// Looks at one run that the cluster told of.
+async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) {
+    let id = status.effect;
+    let known = loop {
+        match host.store.run(&id).await {
+            Ok(found) => break found,
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(%error, "the store does not answer; a run's news wait");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, effect.id = %id, "a run can't be read from the store");
+                return;
+            }
+        }
+    };
+    let Some(known) = known.filter(|known| is_ours(known, cluster, &status)) else {
+        tracing::debug!(effect.id = %id, name = status.name, "an object names an effect that is not its own");
+        return;
+    };
+    if known.run.state.is_final() {
+        return;
+    }
+    let ended = status.state.is_final();
+    if deleted && !ended {
+        return vanished(host, cluster, &known, &status.uid).await;
+    }
+    if known.run.state == status.state {
+        return;
+    }
+    let failed = if status.state == RunState::Failed { failed_task(cluster, &status).await } else { None };
+    let reason = failed.clone().unwrap_or_else(|| said(&status));
+    observe(host, &known, status, reason, failed).await;
+}
+
+fn is_ours(known: &StoredRun, cluster: &Cluster, status: &RunStatus) -> bool {
+    known.cluster == *cluster.name()
+        && known.namespace == status.namespace
+        && known.name == status.name
+        && known.uid.as_ref().is_none_or(|uid| *uid == status.uid)
+}
+
+/// Why it stands where it stands, in a line.
+fn said(status: &RunStatus) -> String {
+    match status.state {
+        RunState::Running => format!("running as {}/{}", status.namespace, status.name),
+        _ if status.message.is_empty() => status.reason.clone(),
+        _ => format!("{}: {}", status.reason, status.message),
+    }
+}
+
+async fn failed_task(cluster: &Cluster, status: &RunStatus) -> Option<String> {
+    match cluster.failed_task(status).await {
+        Ok(task) => task.map(|task| task.to_string()),
+        Err(error) => {
+            tracing::warn!(%error, run = status.name, "the failed task of a run could not be read");
+            None
+        }
+    }
+}
+
+async fn observe(host: &Host, known: &StoredRun, status: RunStatus, reason: String, failed: Option<String>) {
+    let follow_up = tell(status.effect, known, status.state, &reason);
+    let observation = RunObservation {
+        id: status.effect,
+        cluster: known.cluster.clone(),
+        uid: status.uid,
+        state: status.state,
+        reason,
+        web_url: known.run.web_url.clone(),
+        started_at: status.started_at,
+        finished_at: status.finished_at,
+        results: status.results,
+        failed_task: failed,
+        follow_ups: vec![follow_up],
+    };
+    record(host, known, observation).await;
+}
+
+/// A run that is gone before its outcome was read.
+async fn vanished(host: &Host, cluster: &Cluster, known: &StoredRun, uid: &str) {
+    let reason = "it was deleted before its outcome was read".to_owned();
+    let id = match EffectId::parse(&known.run.id) {
+        Ok(id) => id,
+        Err(error) => {
+            tracing::error!(%error, "the store holds a run with a malformed id");
+            return;
+        }
+    };
+    let observation = RunObservation {
+        id,
+        cluster: cluster.name().clone(),
+        uid: uid.to_owned(),
+        state: RunState::Gone,
+        web_url: known.run.web_url.clone(),
+        started_at: known.run.started_at,
+        finished_at: Some(Timestamp::now()),
+        results: Vec::new(),
+        failed_task: None,
+        follow_ups: vec![tell(id, known, RunState::Gone, &reason)],
+        reason,
+    };
+    record(host, known, observation).await;
+}
+
+async fn record(host: &Host, known: &StoredRun, observation: RunObservation) {
+    let state = observation.state;
+    loop {
+        match host.store.run_observed(observation.clone(), Timestamp::now()).await {
+            Ok(true) => {
+                tracing::info!(
+                    delivery.id = %known.delivery.id, run = known.name, state = state.as_str(), "a run moved on"
+                );
+                return;
+            }
+            Ok(false) => return,
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(%error, run = known.name, "the store does not answer; a run's news wait");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, run = known.name, "a run's news could not be kept");
+                return;
+            }
+        }
+    }
+}
+
+/// After a whole listing: runs that the store waits for and the cluster no longer has.
+async fn find_vanished(host: &Host, cluster: &Cluster) {
+    let waiting = match host.store.runs_unfinished(cluster.name()).await {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            tracing::warn!(%error, cluster = %cluster.name(), "unfinished runs could not be read");
+            return;
+        }
+    };
+    let created = waiting.into_iter().filter_map(|run| run.uid.clone().map(|uid| (run, uid)));
+    futures_util::stream::iter(created)
+        .for_each_concurrent(AT_ONCE, |(known, uid)| async move {
+            // A run that was created after the listing is there: the cluster itself is asked.
+            match cluster.run_status(&known.namespace, &known.name).await {
+                Ok(Some(status)) if status.uid == uid => {}
+                Ok(_) => vanished(host, cluster, &known, &uid).await,
+                Err(error) => tracing::warn!(%error, run = known.name, "a run could not be looked for"),
+            }
+        })
+        .await;
+}
+
+fn tell(id: EffectId, known: &StoredRun, state: RunState, reason: &str) -> Order {
+    let about = About {
+        of: &known.of,
+        commit: &known.run.commit,
+        name: &known.status_name,
+        ref_name: known.run.ref_name.as_ref(),
+        merge_request: known.run.merge_request,
+        source_project: known.source_project,
+    };
+    status::of_run(id, about, News { state, reason, url: known.run.web_url.as_deref() })
+}

@@ -1,0 +1,206 @@
+//! `penstock serve`: starts the loops, and stops them in order.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use penstock_store::Queue;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, watch};
+use crate::host::Host;
+use crate::lanes::{self, Lanes};
+use crate::{act, backoff, dispatch, http, report};
+
+/// After the signal to stop, what is in hand may go on for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The loops of the data path. They know of each other only through the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Loop {
+    /// Takes webhooks in.
+    Receive,
+    /// Asks plugins.
+    Dispatch,
+    /// Acts in clusters and GitLab.
+    Act,
+    /// Watches runs.
+    Report,
+}
+
+impl Loop {
+    /// All of them.
+    pub fn all() -> BTreeSet<Self> {
+        Self::value_variants().iter().copied().collect()
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It can't start: the store, the address or the configuration can't be used.
+pub async fn serve(path: PathBuf, config: Config, loops: BTreeSet<Loop>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address}; set `listen` to a free address"))?;
+    let host = Host::open(config).await?;
+    let stop = CancellationToken::new();
+    let tasks = start(&host, path, listener, &loops, &stop)?;
+    tracing::info!(%address, loops = ?loops, "serving");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: takes no more, and finishes or gives back what is in hand");
+    stop.cancel();
+    join(tasks).await;
+    if let Some(host) = Arc::into_inner(host) {
+        host.store.close().await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts the loops; they end after `stop`.
+///
+/// # Errors
+/// The configuration's files can't be watched.
+pub fn start(
+    host: &Arc<Host>,
+    path: PathBuf,
+    listener: TcpListener,
+    loops: &BTreeSet<Loop>,
+    stop: &CancellationToken,
+) -> Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    let router = http::router(Arc::clone(host), loops.contains(&Loop::Receive));
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        let serving = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "HTTP is no longer served");
+        }
+    });
+    tasks.spawn(reload(Arc::clone(host), path, stop.clone()));
+    if loops.contains(&Loop::Dispatch) {
+        tasks.spawn(load_plugins(Arc::clone(host), stop.clone()));
+        tasks.spawn(work(host, Queue::Dispatch, stop.clone()));
+    }
+    if loops.contains(&Loop::Act) {
+        tasks.spawn(work(host, Queue::Act, stop.clone()));
+    }
+    if loops.contains(&Loop::Report) {
+        tasks.spawn(report::run(Arc::clone(host), stop.clone()));
+    }
+    Ok(tasks)
+}
+
+async fn join(mut tasks: JoinSet<()>) {
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(PATIENCE + Duration::from_secs(5), all).await.is_err() {
+        tracing::warn!("some work did not end in time; it is given up and will be taken up again");
+        tasks.shutdown().await;
+    }
+}
+
+fn work(host: &Arc<Host>, queue: Queue, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+    let host = Arc::clone(host);
+    let lanes = Lanes {
+        queue,
+        worker: host.worker.clone(),
+        at_once: 64,
+        per_tenant: 48,
+        ttl: Duration::from_secs(30),
+        poll: Duration::from_millis(250),
+        patience: PATIENCE,
+    };
+    async move {
+        let store = host.store.clone();
+        let ended = stop.clone();
+        match queue {
+            Queue::Dispatch => {
+                lanes::run(store, lanes, stop, |claim| dispatch::lane(Arc::clone(&host), claim, ended.clone())).await;
+            }
+            Queue::Act => {
+                lanes::run(store, lanes, stop, |claim| act::lane(Arc::clone(&host), claim, ended.clone())).await;
+            }
+        }
+    }
+}
+
+/// Loads what is not loaded, at the start and after each reload; what does not load is tried again.
+async fn load_plugins(host: Arc<Host>, stop: CancellationToken) {
+    let mut tries = 0;
+    while !stop.is_cancelled() {
+        let changed = host.changed();
+        let live = host.live();
+        let mut broken = false;
+        for slot in live.plugins() {
+            let name = &slot.config().name;
+            if slot.ready().is_ok() {
+                continue;
+            }
+            match load_one(&host, slot).await {
+                Ok(()) => tracing::info!(plugin.name = %name, "loaded a plugin"),
+                Err(error) => {
+                    broken = true;
+                    tracing::error!(plugin.name = %name, error = format!("{error:#}"), "a plugin does not load; its deliveries wait");
+                }
+            }
+        }
+        host.store.wake(Queue::Dispatch).notify_one();
+        tries = if broken { tries + 1 } else { 0 };
+        let again = if broken { backoff::wait(tries, None, rand::random()) } else { Duration::MAX };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = changed => tries = 0,
+            () = tokio::time::sleep(again) => {}
+        }
+    }
+}
+
+async fn load_one(host: &Host, slot: &crate::plugins::PluginSlot) -> Result<()> {
+    slot.load(&host.engine).await?;
+    let loaded = slot.ready()?;
+    // A decision can be run again only as long as the plugin's bytes are there.
+    host.store.keep_plugin(loaded.bytes.to_vec(), penstock_model::id::Timestamp::now()).await?;
+    Ok(())
+}
+
+/// Puts each valid change of the configuration in force.
+async fn reload(host: Arc<Host>, path: PathBuf, stop: CancellationToken) {
+    let mut changes = match watch::watch(path) {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::error!(%error, "the configuration is not watched: changes need a restart");
+            return;
+        }
+    };
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.next() => change,
+        };
+        match change {
+            None => return,
+            Some(Err(problems)) => {
+                tracing::error!(problems = %problems, "a changed configuration is not valid; the old one stays");
+            }
+            Some(Ok(config)) => match host.reload(Arc::new(config)).await {
+                Ok(()) => tracing::info!("a changed configuration is in force"),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "a changed configuration can't be used; the old one stays");
+                }
+            },
+        }
+    }
+}

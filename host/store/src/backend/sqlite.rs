@@ -1,0 +1,426 @@
+//! SQLite: one thread owns the only connection that writes, a few read, one checkpoints.
+//!
+//! The writer takes what waits, does it in one transaction with a savepoint for each piece, and answers after COMMIT. So a
+//! piece that fails fails alone, and one wait for the disk serves many.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
+
+use super::dialect::Dialect;
+use super::value::{Param, Row, Value};
+use super::{Intake, Outlet, Stop, Tx, Work, next, spawn};
+use crate::error::{OpenError, StoreError};
+
+/// Pieces of work in one transaction at most.
+const BATCH: usize = 256;
+/// How long a busy writer waits for more work before it begins.
+const LINGER: Duration = Duration::from_millis(1);
+/// How long another process' lock is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+/// Between checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// A write-ahead log of more bytes than this is cut back to nothing.
+const LARGE_LOG: u64 = 64 * 1024 * 1024;
+const READERS: usize = 3;
+
+/// The threads of an open database.
+pub(crate) struct Sqlite {
+    pub(crate) writes: Intake,
+    pub(crate) reads: Intake,
+    held: Mutex<Held>,
+}
+
+/// What is given back when the store is closed.
+struct Held {
+    threads: Vec<JoinHandle<()>>,
+    /// Dropping it ends the checkpoints.
+    ending: Option<Sender<()>>,
+    /// Keeps other servers out.
+    lock: Option<File>,
+}
+
+/// Who opens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The one server.
+    Server,
+    /// A command next to it.
+    Beside,
+}
+
+impl Sqlite {
+    /// Opens the database with its threads. `prepare` checks or makes the tables on the connection that will write.
+    pub(crate) fn open(
+        path: &Path,
+        role: Role,
+        prepare: impl FnOnce(&mut dyn Setup) -> Result<(), OpenError>,
+    ) -> Result<Self, OpenError> {
+        let lock = match role {
+            Role::Server => Some(lock(path)?),
+            Role::Beside if path.exists() => None,
+            Role::Beside => {
+                return Err(OpenError::Missing {
+                    path: path.to_owned(),
+                });
+            }
+        };
+        if role == Role::Server {
+            create(path)?;
+        }
+        let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        durable(&writer)?;
+        prepare(&mut writer)?;
+
+        let (writes, outlet) = Intake::new();
+        let mut threads = vec![spawn("store-write", move || {
+            write_until_closed(&mut writer, &outlet);
+        })?];
+        let (reads, outlet) = Intake::new();
+        for _ in 0..READERS {
+            let outlet = Outlet::clone(&outlet);
+            let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            threads.push(spawn("store-read", move || {
+                read_until_closed(&reader, &outlet);
+            })?);
+        }
+        let mut ending = None;
+        if role == Role::Server {
+            let (end, ended) = channel();
+            let log = log_of(path);
+            let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            threads.push(spawn("store-checkpoint", move || {
+                checkpoint_until_closed(&connection, &log, &ended);
+            })?);
+            ending = Some(end);
+        }
+        Ok(Self {
+            writes,
+            reads,
+            held: Mutex::new(Held {
+                threads,
+                ending,
+                lock,
+            }),
+        })
+    }
+
+    /// Does what waits, ends the threads and gives the lock back.
+    pub(crate) fn close(&self) {
+        self.writes.close();
+        self.reads.close();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.ending.take();
+        super::join(&mut held.threads);
+        held.lock.take();
+    }
+}
+
+/// A connection while migrations run.
+pub(crate) trait Setup {
+    fn dialect(&self) -> Dialect;
+    /// Runs several statements at once.
+    fn batch(&mut self, sql: &str) -> Result<(), StoreError>;
+    /// Gives the first column of all rows, as text.
+    fn texts(&mut self, sql: &str) -> Result<Vec<String>, StoreError>;
+}
+
+impl Setup for Connection {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.execute_batch(sql).map_err(fault)
+    }
+
+    fn texts(&mut self, sql: &str) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.prepare(sql).map_err(fault)?;
+        let rows = statement.query_map([], |row| row.get(0)).map_err(fault)?;
+        rows.collect::<Result<_, _>>().map_err(fault)
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let path = beside(path, ".lock");
+    let wrong = |error: std::io::Error| OpenError::Path {
+        path: path.clone(),
+        what: error.to_string(),
+    };
+    let file = private(&path).map_err(wrong)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Held { path }),
+        Err(TryLockError::Error(error)) => Err(wrong(error)),
+    }
+}
+
+/// Makes the file, if there is none, for nobody else to read. SQLite gives its log the same rights.
+fn create(path: &Path) -> Result<(), OpenError> {
+    private(path).map(drop).map_err(|error| OpenError::Path {
+        path: path.to_owned(),
+        what: error.to_string(),
+    })
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
+    connection.busy_timeout(BUSY).map_err(fault)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection
+        .execute_batch("PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;")
+        .map_err(fault)?;
+    Ok(connection)
+}
+
+/// Sets what makes a commit durable, and reads it back.
+fn durable(connection: &Connection) -> Result<(), OpenError> {
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(fault)?;
+    connection
+        .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")
+        .map_err(fault)?;
+    let level: i64 = connection
+        .query_row("PRAGMA synchronous", [], |row| row.get(0))
+        .map_err(fault)?;
+    for (setting, value, good) in [
+        ("journal_mode", mode.clone(), mode == "wal"),
+        ("synchronous", level.to_string(), level == 2),
+    ] {
+        if !good {
+            return Err(StoreError::unavailable(format!(
+                "SQLite keeps `{setting} = {value}` on this file system, which is not durable; put the store on a local disk"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// A transaction of a connection.
+struct Transaction<'a> {
+    connection: &'a Connection,
+    words: &'a mut HashMap<&'static str, Cow<'static, str>>,
+}
+
+impl Transaction<'_> {
+    fn statement(
+        &mut self,
+        sql: &'static str,
+    ) -> Result<rusqlite::CachedStatement<'_>, StoreError> {
+        let words = self
+            .words
+            .entry(sql)
+            .or_insert_with(|| Dialect::Sqlite.statement(sql));
+        self.connection.prepare_cached(words).map_err(fault)
+    }
+}
+
+impl Tx for Transaction<'_> {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, StoreError> {
+        let changed = self
+            .statement(sql)?
+            .execute(rusqlite::params_from_iter(params))
+            .map_err(fault)?;
+        Ok(changed as u64)
+    }
+
+    fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.statement(sql)?;
+        let columns = statement.column_count();
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(params))
+            .map_err(fault)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(fault)? {
+            let values = (0..columns)
+                .map(|column| row.get_ref(column).map_err(fault).and_then(value))
+                .collect::<Result<_, _>>()?;
+            found.push(Row::new(values));
+        }
+        Ok(found)
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Text(value) => ValueRef::Text(value.as_bytes()),
+            Self::Bytes(value) => ValueRef::Blob(value),
+        }))
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Result<Value, StoreError> {
+    match value {
+        ValueRef::Null => Ok(Value::Null),
+        ValueRef::Integer(value) => Ok(Value::Int(value)),
+        ValueRef::Blob(bytes) => Ok(Value::Bytes(bytes.to_vec())),
+        ValueRef::Text(bytes) => String::from_utf8(bytes.to_vec())
+            .map(Value::Text)
+            .map_err(|_| StoreError::unreadable("a text is not UTF-8")),
+        ValueRef::Real(_) => Err(StoreError::unreadable("a number has a fraction")),
+    }
+}
+
+fn write_until_closed(connection: &mut Connection, outlet: &Outlet) {
+    let mut words = HashMap::new();
+    let mut busy = false;
+    while let Some(first) = next(outlet) {
+        let batch = gather(first, outlet, busy);
+        busy = batch.len() > 1;
+        write(connection, &mut words, batch);
+    }
+}
+
+/// What waits, up to a number. Who was busy a moment ago waits a little for more.
+fn gather(first: Box<dyn Work>, outlet: &Outlet, busy: bool) -> Vec<Box<dyn Work>> {
+    let mut batch = vec![first];
+    super::waiting(outlet, &mut batch, BATCH);
+    if !busy || batch.len() > 1 {
+        return batch;
+    }
+    let until = Instant::now() + LINGER;
+    let receiver = outlet.lock().unwrap_or_else(PoisonError::into_inner);
+    while batch.len() < BATCH {
+        match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(work) => batch.push(work),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    batch
+}
+
+type Words = HashMap<&'static str, Cow<'static, str>>;
+
+fn write(connection: &Connection, words: &mut Words, mut batch: Vec<Box<dyn Work>>) {
+    let committed = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
+        for work in &mut batch {
+            item(connection, words, work.as_mut())?;
+        }
+        run(connection, "COMMIT")
+    });
+    if committed.is_err() && !connection.is_autocommit() {
+        // The transaction is void whatever this says; the next BEGIN tells.
+        let _ = run(connection, "ROLLBACK");
+    }
+    for work in batch {
+        work.finish(committed.clone());
+    }
+}
+
+/// One piece of work behind a savepoint. An error: the whole transaction is lost.
+fn item(connection: &Connection, words: &mut Words, work: &mut dyn Work) -> Result<(), StoreError> {
+    run(connection, "SAVEPOINT item")?;
+    let mut tx = Transaction { connection, words };
+    let Err(stop) = work.run(&mut tx) else {
+        return run(connection, "RELEASE item");
+    };
+    if connection.is_autocommit() {
+        // A full disk or an error of the disk makes SQLite give up the whole transaction.
+        return Err(match stop {
+            Stop::Database(error) => error,
+            Stop::Own => StoreError::unavailable("SQLite gave the transaction up"),
+        });
+    }
+    run(connection, "ROLLBACK TO item")?;
+    run(connection, "RELEASE item")
+}
+
+fn run(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.execute([]))
+        .map(drop)
+        .map_err(fault)
+}
+
+fn read_until_closed(connection: &Connection, outlet: &Outlet) {
+    let mut words = HashMap::new();
+    while let Some(mut work) = next(outlet) {
+        let done = run(connection, "BEGIN").map(|()| {
+            let mut tx = Transaction {
+                connection,
+                words: &mut words,
+            };
+            // What it found, or why not, is in the work.
+            let _ = work.run(&mut tx);
+        });
+        if !connection.is_autocommit() {
+            let _ = run(connection, "ROLLBACK");
+        }
+        work.finish(done);
+    }
+}
+
+/// Moves the log into the database so that the writer never has to.
+fn checkpoint_until_closed(connection: &Connection, log: &Path, ended: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(CHECKPOINT_EVERY) {
+        let size = std::fs::metadata(log).map_or(0, |log| log.len());
+        if size == 0 {
+            continue;
+        }
+        let sql = if size > LARGE_LOG {
+            "PRAGMA wal_checkpoint(TRUNCATE)"
+        } else {
+            "PRAGMA wal_checkpoint(PASSIVE)"
+        };
+        if let Err(error) = connection.query_row(sql, [], |_| Ok(())) {
+            tracing::warn!(error = %fault(error), "the store's log could not be checkpointed");
+        }
+    }
+}
+
+/// What went wrong, in the store's words.
+fn fault(error: rusqlite::Error) -> StoreError {
+    let rusqlite::Error::SqliteFailure(failure, message) = &error else {
+        return StoreError::Rejected {
+            what: error.to_string(),
+        };
+    };
+    let what = message.clone().unwrap_or_else(|| failure.to_string());
+    match failure.code {
+        ErrorCode::DiskFull => StoreError::Full { what },
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreError::ReadOnly { what },
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => StoreError::Busy { what },
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Corrupt { what },
+        ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
+            StoreError::Rejected { what }
+        }
+        _ => StoreError::Unavailable { what },
+    }
+}

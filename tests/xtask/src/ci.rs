@@ -1,0 +1,37 @@
+//! `cargo xtask ci`: everything that must hold before a change lands. No part can be left out.
+
+use anyhow::Result;
+use duct::cmd;
+
+use crate::part::part;
+use crate::{cache, test, tools};
+
+/// Runs every part.
+///
+/// # Errors
+/// A part fails.
+pub fn run() -> Result<()> {
+    let target = cache::target()?;
+    part("fmt", || {
+        cmd!("cargo", "fmt", "--all", "--check").run()?;
+        Ok(())
+    })?;
+    part("licences, bans and sources", || {
+        cmd!(tools::cargo_deny()?, "check", "licenses", "bans", "sources").run()?;
+        Ok(())
+    })?;
+    part("clippy", || {
+        cmd!("cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings")
+            .env("CARGO_TARGET_DIR", &target)
+            .run()?;
+        Ok(())
+    })?;
+    part("docs", || {
+        cmd!("cargo", "doc", "--workspace", "--no-deps", "--document-private-items")
+            .env("CARGO_TARGET_DIR", &target)
+            .env("RUSTDOCFLAGS", "-D warnings")
+            .run()?;
+        Ok(())
+    })?;
+    test::run(&[])
+}

@@ -1,0 +1,38 @@
+//! `cargo xtask test`: sets everything up and runs every test.
+
+use anyhow::Result;
+use duct::cmd;
+
+use crate::control_plane::ControlPlane;
+use crate::part::part;
+use crate::{cache, guests, tools};
+
+/// Runs every test; `arguments` go to `cargo test`, such as a package or a name.
+///
+/// # Errors
+/// Something that the tests need is missing, or a test fails.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let built = part("guests", || guests::build(&[]))?;
+    let folder = built.first().and_then(|guest| guest.path.parent().map(std::path::Path::to_owned));
+    part("postgres", tools::postgres)?;
+    part("python", || tools::must_have("python3", "a real GitLab client checks the stand-in of GitLab"))?;
+    let target = cache::target()?;
+    part("programs", || {
+        cmd!("cargo", "build", "--workspace", "--bins").env("CARGO_TARGET_DIR", &target).run()?;
+        Ok(())
+    })?;
+    let plane = part("control plane", || ControlPlane::start(&[]))?;
+    part("tests", || {
+        let mut words = vec!["test".to_owned(), "--no-fail-fast".to_owned()];
+        if arguments.is_empty() {
+            words.push("--workspace".to_owned());
+        }
+        words.extend(arguments.iter().cloned());
+        cmd("cargo", words)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("PENSTOCK_TEST_KUBECONFIG", plane.kubeconfig())
+            .env("PENSTOCK_GUESTS", folder.unwrap_or_default())
+            .run()?;
+        Ok(())
+    })
+}
