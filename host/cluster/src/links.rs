@@ -268,6 +268,5 @@ mod tests {
             })
         );
         assert!(UrlTemplate::parse("https://example.com/{name").is_err());
-        assert!(UrlTemplate::parse("https://example.com/{name").is_ok());
     }
 }

@@ -1,15 +1,11 @@
 //! Labels and annotations by which runs are found again, and the paths of Tekton's API.
 
+pub use penstock_model::admit::label::{
+    EFFECT_ID as EFFECT_ANNOTATION, MANAGED_BY as MANAGED_BY_LABEL, MANAGER as MANAGED_BY,
+    MANIFEST_DIGEST as DIGEST_ANNOTATION,
+};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The label that the watch selects by.
-pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
-/// Its value on all runs that Penstock makes.
-pub const MANAGED_BY: &str = "penstock";
-/// The effect that made the run: 64 hexadecimal digits.
-pub const EFFECT_ANNOTATION: &str = "penstock.dev/effect-id";
-/// Digest of the manifest as the host decided it: `sha256:<hex>`.
-pub const DIGEST_ANNOTATION: &str = "penstock.dev/manifest-digest";
 /// Field manager of all writes.
 pub(crate) const FIELD_MANAGER: &str = "penstock";
 /// Group and version of Tekton's API.

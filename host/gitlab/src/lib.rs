@@ -15,8 +15,8 @@
 //! | [`scope`] | may this hook speak for this project? What of the delivery is kept |
 //! | [`redact`] | what is blanked before anything is stored |
 //! | [`parse`](mod@parse) | a delivery, read into a typed value |
-//! | [`client`], [`budget`], [`error`] | calls of the REST API: limits, fair shares, caches, errors |
-//! | [`api`] | the few resources of the REST API that are read |
+//! | [`client`], `call`, `budget`, [`error`] | calls of the REST API: caches, limits, fair shares, errors |
+//! | `api` | the few resources of the REST API that are read |
 //! | [`confirm`](mod@confirm), [`trust`] | what GitLab says of an event by id, and how far it is trusted |
 //! | [`lookup`](mod@lookup) | answers to plugins |
 //! | [`status`], [`comment`](mod@comment) | what is written to GitLab |
@@ -33,9 +33,10 @@
     )
 )]
 
-pub mod api;
-pub mod budget;
+mod api;
+mod budget;
 pub mod check;
+mod call;
 mod claims;
 pub mod client;
 pub mod comment;

@@ -34,7 +34,8 @@ impl When {
     }
 }
 
-/// What a place lets a run have beyond the plain: nothing, unless the operator writes it.
+/// What a place lets a run have beyond the plain: nothing, unless the operator writes it. A place for forks has no pod templates, Secrets, existing
+/// claims, host paths, CSI drivers, tokens, resolvers, security contexts that widen, or accounts of their own, whatever stands here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct PlacePolicy {
@@ -42,7 +43,7 @@ pub struct PlacePolicy {
     pub pod_template: bool,
     /// Names of Secrets that volumes, workspaces, environment and parameters of steps may name; `*` within a name stands for any characters.
     pub secrets: Vec<String>,
-    /// Names of ConfigMaps, likewise. None: all of them.
+    /// Names of ConfigMaps, likewise. None: all of them, and none at all in a place for forks.
     pub config_maps: Option<Vec<String>>,
     /// Names of PersistentVolumeClaims that may be mounted, likewise. None: all of them. `volumeClaimTemplate` and `emptyDir` need nothing.
     pub volume_claims: Option<Vec<String>>,
@@ -52,7 +53,7 @@ pub struct PlacePolicy {
     pub csi_drivers: Vec<String>,
     /// Audiences of projected service account tokens.
     pub token_audiences: Vec<String>,
-    /// Remote resolvers that may be used: `git`, `bundles`, `hub`, `http`, `cluster`.
+    /// Remote resolvers that may be used: `git`, `bundles`, `hub`, `http`, `cluster`. What they fetch is not judged: who allows one trusts what it reaches.
     pub resolvers: Vec<String>,
     /// Images that steps and sidecars may use, as patterns such as `registry.example.com/ci/**`. None: all.
     pub images: Option<Vec<String>>,

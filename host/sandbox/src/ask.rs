@@ -110,16 +110,29 @@ impl Caller {
     }
 
     /// Writes or removes a key of the state, in this call's overlay.
-    pub(crate) fn write_state(&mut self, key: String, write: StateWrite, function: &str) -> Result<(), Stop> {
+    pub(crate) fn write_state(
+        &mut self,
+        key: String,
+        write: StateWrite,
+        function: &str,
+    ) -> Result<(), Stop> {
         self.count()?;
-        self.take(key.weigh().saturating_add(write.value.as_ref().map_or(0, |it| it.0.len() as u64)))?;
+        self.take(
+            key.weigh()
+                .saturating_add(write.value.as_ref().map_or(0, |it| it.0.len() as u64)),
+        )?;
         let denied = match &self.allowed {
             Allowed::Recorded { state: true } => None,
-            Allowed::Recorded { state: false } => Grant::default().allows(&Lookup::StateGet(String::new())).err(),
+            Allowed::Recorded { state: false } => Grant::default()
+                .allows(&Lookup::StateGet(String::new()))
+                .err(),
             Allowed::Granted(_) | Allowed::LogOnly => self.denied(&Lookup::StateGet(String::new())),
         };
         if let Some(words) = denied {
-            return Err(Stop::trap(format!("{} (asked by `{function}`)", LookupError::Denied(words))));
+            return Err(Stop::trap(format!(
+                "{} (asked by `{function}`)",
+                LookupError::Denied(words)
+            )));
         }
         let limits = Arc::clone(&self.limits);
         self.state.write(key, write, &limits).map_err(Stop::Failure)

@@ -35,9 +35,7 @@ pub(crate) fn is_tricky(c: char) -> bool {
 /// Cuts the text and puts U+FFFD in the place of tricky characters.
 pub(crate) fn for_people(text: &mut String, bytes: usize) {
     if text.contains(is_tricky) {
-        *text = text
-            .replace("\r\n", "\n")
-            .replace(is_tricky, "\u{fffd}");
+        *text = text.replace("\r\n", "\n").replace(is_tricky, "\u{fffd}");
     }
     if text.len() > bytes {
         *text = cut(text, bytes);

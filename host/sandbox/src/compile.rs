@@ -78,7 +78,9 @@ pub enum CompileError {
         limit: u64,
     },
     /// The child died: out of memory or of processor time.
-    #[error("the compiling process ended with {status}: it probably ran into its limit of {memory} bytes of memory: {message}")]
+    #[error(
+        "the compiling process ended with {status}: it probably ran into its limit of {memory} bytes of memory: {message}"
+    )]
     Died {
         /// How it ended.
         status: ExitStatus,
@@ -119,11 +121,13 @@ impl Compiler {
         wasm: &[u8],
     ) -> Result<Vec<u8>, CompileError> {
         match self {
-            Self::InProcess => engine.precompile_component(wasm).map_err(|error| {
-                CompileError::Invalid {
-                    message: clamp::cut(&format!("{error:#}"), MESSAGE),
-                }
-            }),
+            Self::InProcess => {
+                engine
+                    .precompile_component(wasm)
+                    .map_err(|error| CompileError::Invalid {
+                        message: clamp::cut(&format!("{error:#}"), MESSAGE),
+                    })
+            }
             Self::Child(settings) => settings.compile(reservation, wasm),
         }
     }
@@ -151,7 +155,8 @@ impl ChildSettings {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(broken)?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             end(&mut child);
             return Err(broken(std::io::ErrorKind::BrokenPipe.into()));

@@ -41,7 +41,6 @@ pub(crate) fn on_demand(reservation: Reservation) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .wasm_component_model_async(false)
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(STACK)

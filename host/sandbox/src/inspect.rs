@@ -36,7 +36,13 @@ impl Kind {
     fn imports(self) -> &'static [&'static str] {
         match self {
             Self::Trigger => &[
-                "log", "config", "delivery", "gitlab-read", "cluster-read", "history", "fetch",
+                "log",
+                "config",
+                "delivery",
+                "gitlab-read",
+                "cluster-read",
+                "history",
+                "fetch",
                 "state",
             ],
             Self::Approval => &["log", "config", "gitlab-read", "history"],
@@ -49,7 +55,9 @@ impl Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// More bytes than it may have.
-    #[error("the component has {size} bytes and {limit} are allowed: raise `limits.component` or make it smaller")]
+    #[error(
+        "the component has {size} bytes and {limit} are allowed: raise `limits.component` or make it smaller"
+    )]
     TooLarge {
         /// Bytes.
         size: u64,
@@ -57,19 +65,27 @@ pub enum LoadError {
         limit: u64,
     },
     /// A core module.
-    #[error("this is a core WebAssembly module, not a component: run `wasm-tools component new`, or build with `penstock plugin build`")]
+    #[error(
+        "this is a core WebAssembly module, not a component: run `wasm-tools component new`, or build with `penstock plugin build`"
+    )]
     CoreModule,
     /// Something else.
-    #[error("this is not a WebAssembly component: it does not begin with `\\0asm` and the component's version")]
+    #[error(
+        "this is not a WebAssembly component: it does not begin with `\\0asm` and the component's version"
+    )]
     NotWasm,
     /// It does not compile.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// It exports none of the three.
-    #[error("the component exports none of `penstock:plugin/trigger`, `approval` and `rotation`: build it for one of the worlds in `wit/`")]
+    #[error(
+        "the component exports none of `penstock:plugin/trigger`, `approval` and `rotation`: build it for one of the worlds in `wit/`"
+    )]
     NoKind,
     /// It exports several of the three.
-    #[error("the component exports both `{first}` and `{second}`: one component is of one kind; make two")]
+    #[error(
+        "the component exports both `{first}` and `{second}`: one component is of one kind; make two"
+    )]
     TwoKinds {
         /// One.
         first: &'static str,
@@ -80,25 +96,33 @@ pub enum LoadError {
     #[error("the component does not export `penstock:plugin/settings`, which every plugin must")]
     NoSettings,
     /// Another version of the contract.
-    #[error("the component was built against `{interface}`; this host speaks version 0.1 of the contract: build it again with the `wit/` of this release")]
+    #[error(
+        "the component was built against `{interface}`; this host speaks version 0.1 of the contract: build it again with the `wit/` of this release"
+    )]
     OtherContract {
         /// Interface with its version.
         interface: String,
     },
     /// It imports something of WASI.
-    #[error("the component imports `{import}`, and this host gives plugins nothing of WASI: build it for `wasm32-unknown-unknown`, or leave WASI out (`componentize-py --stub-wasi`, `disableFeatures` of componentize-js)")]
+    #[error(
+        "the component imports `{import}`, and this host gives plugins nothing of WASI: build it for `wasm32-unknown-unknown`, or leave WASI out (`componentize-py --stub-wasi`, `disableFeatures` of componentize-js)"
+    )]
     Wasi {
         /// The import.
         import: String,
     },
     /// It imports something that there isn't.
-    #[error("the component imports `{import}`, which this host does not have: remove it from the plugin's world")]
+    #[error(
+        "the component imports `{import}`, which this host does not have: remove it from the plugin's world"
+    )]
     UnknownImport {
         /// The import.
         import: String,
     },
     /// It imports something that its kind does not have.
-    #[error("the component imports `{import}`, which {kind} plugins do not have: remove it from the plugin's world")]
+    #[error(
+        "the component imports `{import}`, which {kind} plugins do not have: remove it from the plugin's world"
+    )]
     NotOfKind {
         /// The import.
         import: String,
@@ -106,7 +130,9 @@ pub enum LoadError {
         kind: &'static str,
     },
     /// It imports something that is not granted.
-    #[error("the component imports `{import}` and has no grant for it: write `{import}` into the plugin's `grants`, or remove it from the plugin's world")]
+    #[error(
+        "the component imports `{import}` and has no grant for it: write `{import}` into the plugin's `grants`, or remove it from the plugin's world"
+    )]
     NotGranted {
         /// Short name of the interface.
         import: String,
@@ -118,7 +144,9 @@ pub enum LoadError {
         message: String,
     },
     /// It can't even begin with the memory that it may have.
-    #[error("the component begins with {needs} bytes of memory and tables and {limit} are allowed: raise `limits.memory` or build it with less")]
+    #[error(
+        "the component begins with {needs} bytes of memory and tables and {limit} are allowed: raise `limits.memory` or build it with less"
+    )]
     Memory {
         /// Bytes.
         needs: u64,
@@ -150,8 +178,8 @@ pub(crate) struct Looked {
 pub(crate) struct Exports {
     pub(crate) schema: ComponentExportIndex,
     pub(crate) validate: ComponentExportIndex,
-    /// The kind's own interface.
-    pub(crate) own: ComponentExportIndex,
+    /// Full name of the kind's own interface.
+    pub(crate) own: String,
     /// `decide` of a trigger.
     pub(crate) decide: Option<ComponentExportIndex>,
 }
@@ -332,9 +360,9 @@ fn exports(engine: &Engine, component: &Component, kind: Kind) -> Result<Exports
         })
     };
     let settings = find(None, &name("settings")?)?;
-    let own = find(None, &name(kind.as_str())?)?;
+    let own = name(kind.as_str())?;
     let decide = match kind {
-        Kind::Trigger => Some(find(Some(&own), "decide")?),
+        Kind::Trigger => Some(find(Some(&find(None, &own)?), "decide")?),
         Kind::Approval | Kind::Rotation => None,
     };
     Ok(Exports {

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use penstock_model::lookup::{Content, StateValue};
 use penstock_model::limits::Limits;
+use penstock_model::lookup::{Content, StateValue};
 use penstock_model::record::{Failure, StateChange, StateWrite};
 
 /// Bytes of a key.
@@ -160,10 +160,7 @@ mod tests {
         assert_eq!(asked, 3);
         let found = ["a/1", "a/3", "a/4"].map(str::to_owned).to_vec();
         assert_eq!(overlay.list("a/", 2, asked, found.clone()), ["a/2", "a/3"]);
-        assert_eq!(
-            overlay.into_change().listed,
-            [("a/".to_owned(), 3, found)]
-        );
+        assert_eq!(overlay.into_change().listed, [("a/".to_owned(), 3, found)]);
     }
 
     #[test]
@@ -186,8 +183,12 @@ mod tests {
         };
         assert!(write("k", b"12345").is_ok());
         assert!(write("k", b"54321").is_ok());
-        assert!(matches!(write("k", b"123456"), Err(Failure::StateExceeded { what, .. }) if what == "bytes"));
-        assert!(matches!(write("l", b""), Err(Failure::StateExceeded { what, .. }) if what == "keys"));
+        assert!(
+            matches!(write("k", b"123456"), Err(Failure::StateExceeded { what, .. }) if what == "bytes")
+        );
+        assert!(
+            matches!(write("l", b""), Err(Failure::StateExceeded { what, .. }) if what == "keys")
+        );
         assert!(matches!(write("", b""), Err(Failure::BadAnswer { .. })));
     }
 }

@@ -247,8 +247,7 @@ impl Weigh for Answer {
 
 impl Weigh for Project {
     fn weigh(&self) -> u64 {
-        sum(&[&self.default_branch, &self.web_url, &self.visibility])
-            + self.path.as_str().weigh()
+        sum(&[&self.default_branch, &self.web_url, &self.visibility]) + self.path.as_str().weigh()
     }
 }
 

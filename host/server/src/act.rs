@@ -46,7 +46,10 @@ enum Tried {
     Done(serde_json::Value),
     /// A run exists; the store may find that it was cancelled meanwhile.
     Created(Box<CreatedRun>),
-    Again { why: String, after: Option<Duration> },
+    Again {
+        why: String,
+        after: Option<Duration>,
+    },
     /// It can't be done, now or later.
     Never(String),
 }
@@ -59,7 +62,9 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
         Task::SetStatus(order) => set_status(&live, order).await,
         Task::Comment(order) => comment(&live, order).await,
         // The transaction that commits a decision resolves it to orders that stop runs; one in the outbox is a fault of ours.
-        Task::CancelRuns(_) => Tried::Never("a cancel was not resolved to runs when it was decided".to_owned()),
+        Task::CancelRuns(_) => {
+            Tried::Never("a cancel was not resolved to runs when it was decided".to_owned())
+        }
     };
     let now = Timestamp::now();
     let (store, id) = (&host.store, effect.order.id);
@@ -73,22 +78,36 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
             count("done");
             store.run_created(claim, *run, now).await.map(|_| ())
         }
-        Tried::Again { why, .. } if effect.first_tried_at.is_some_and(|first| now.since(first) > GIVE_UP_AFTER) => {
+        Tried::Again { why, .. }
+            if effect
+                .first_tried_at
+                .is_some_and(|first| now.since(first) > GIVE_UP_AFTER) =>
+        {
             count("dead");
-            tracing::error!(why, tries = effect.tries, "gave an effect up after a day; `effects retry` tries again");
+            tracing::error!(
+                why,
+                tries = effect.tries,
+                "gave an effect up after a day; `effects retry` tries again"
+            );
             let said = format!("given up after a day: {why}");
-            store.effect_dead(claim, &id, &why, told(&effect.order, &said), now).await
+            store
+                .effect_dead(claim, &id, &why, told(&effect.order, &said), now)
+                .await
         }
         Tried::Again { why, after } => {
             count("again");
             let pause = backoff::wait(effect.tries, after, rand::random());
             tracing::warn!(why, tries = effect.tries, pause = ?pause, "an effect is tried again");
-            store.effect_retry(claim, &id, now.plus(pause), &why, now).await
+            store
+                .effect_retry(claim, &id, now.plus(pause), &why, now)
+                .await
         }
         Tried::Never(why) => {
             count("refused");
             tracing::warn!(why, "an effect can't be done");
-            store.effect_refused(claim, &id, &why, told(&effect.order, &why), now).await
+            store
+                .effect_refused(claim, &id, &why, told(&effect.order, &why), now)
+                .await
         }
     }
 }
@@ -97,7 +116,15 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
 fn told(order: &Order, why: &str) -> Vec<Order> {
     match &order.task {
         Task::StartRun(run) => {
-            vec![status::of_run(order.id, run, News { state: RunState::Refused, reason: why, url: None })]
+            vec![status::of_run(
+                order.id,
+                run,
+                News {
+                    state: RunState::Refused,
+                    reason: why,
+                    url: None,
+                },
+            )]
         }
         _ => Vec::new(),
     }
@@ -105,7 +132,10 @@ fn told(order: &Order, why: &str) -> Vec<Order> {
 
 async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
     let Some(cluster) = live.cluster(&order.cluster) else {
-        return Tried::Never(format!("the configuration has no cluster `{}` any more", order.cluster));
+        return Tried::Never(format!(
+            "the configuration has no cluster `{}` any more",
+            order.cluster
+        ));
     };
     match cluster.create_run(order, id).await {
         Ok(created) => {
@@ -117,7 +147,11 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
                 effect: id,
             });
             let reason = format!("running as {}/{}", order.namespace, order.name);
-            let news = News { state: RunState::Running, reason: &reason, url: link.as_deref() };
+            let news = News {
+                state: RunState::Running,
+                reason: &reason,
+                url: link.as_deref(),
+            };
             Tried::Created(Box::new(CreatedRun {
                 id,
                 stored_digest: created.stored.spec_digest(),
@@ -126,29 +160,37 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
                 web_url: link,
             }))
         }
-        Err(error) if error.is_transient() => {
-            Tried::Again { after: error.retry_after(), why: error.to_string() }
-        }
+        Err(error) if error.is_transient() => Tried::Again {
+            after: error.retry_after(),
+            why: error.to_string(),
+        },
         Err(error) => Tried::Never(error.to_string()),
     }
 }
 
 async fn stop_run(live: &Live, order: &StopOrder) -> Tried {
     let Some(cluster) = live.cluster(&order.cluster) else {
-        return Tried::Never(format!("the configuration has no cluster `{}` any more", order.cluster));
+        return Tried::Never(format!(
+            "the configuration has no cluster `{}` any more",
+            order.cluster
+        ));
     };
     match cluster.stop_run(order).await {
         Ok(stopped) => Tried::Done(json!({ "stopped": format!("{stopped:?}") })),
-        Err(error) if error.is_transient() => {
-            Tried::Again { after: error.retry_after(), why: error.to_string() }
-        }
+        Err(error) if error.is_transient() => Tried::Again {
+            after: error.retry_after(),
+            why: error.to_string(),
+        },
         Err(error) => Tried::Never(error.to_string()),
     }
 }
 
 fn instance<'a>(live: &'a Live, name: &InstanceName) -> Result<&'a Arc<Instance>, Tried> {
-    live.instance(name)
-        .ok_or_else(|| Tried::Never(format!("the configuration has no GitLab instance `{name}` any more")))
+    live.instance(name).ok_or_else(|| {
+        Tried::Never(format!(
+            "the configuration has no GitLab instance `{name}` any more"
+        ))
+    })
 }
 
 async fn set_status(live: &Live, order: &StatusOrder) -> Tried {
@@ -169,7 +211,12 @@ async fn comment(live: &Live, order: &CommentOrder) -> Tried {
     };
     let own = match instance.own_users().await {
         Ok(own) => own,
-        Err(error) => return Tried::Again { after: error.retry_after(), why: error.to_string() },
+        Err(error) => {
+            return Tried::Again {
+                after: error.retry_after(),
+                why: error.to_string(),
+            };
+        }
     };
     match penstock_gitlab::comment(&instance.client, order, &own).await {
         Ok(outcome) => Tried::Done(json!({ "comment": format!("{outcome:?}") })),

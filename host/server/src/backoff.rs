@@ -14,7 +14,9 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long to wait after `tries` failures: doubling from half a second to five minutes, drawn between half of that and all of
 /// it (`jitter` is between 0 and 1), and never less than what the other side asked for.
 pub fn wait(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration {
-    let doubled = FIRST.saturating_mul(2_u32.saturating_pow(tries.min(16))).min(LONGEST);
+    let doubled = FIRST
+        .saturating_mul(2_u32.saturating_pow(tries.min(16)))
+        .min(LONGEST);
     let drawn = doubled.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
     drawn.max(asked.unwrap_or_default())
 }
@@ -38,6 +40,9 @@ mod tests {
 
     #[test]
     fn what_the_other_side_asked_for_is_kept() {
-        assert_eq!(wait(0, Some(Duration::from_secs(60)), 0.5), Duration::from_secs(60));
+        assert_eq!(
+            wait(0, Some(Duration::from_secs(60)), 0.5),
+            Duration::from_secs(60)
+        );
     }
 }

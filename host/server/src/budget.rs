@@ -35,8 +35,13 @@ pub struct Spent;
 impl ByteBudget {
     /// A budget of so many bytes.
     pub fn new(bytes: u64) -> Self {
-        let total = u32::try_from(bytes.div_ceil(BLOCK)).unwrap_or(u32::MAX).min(1 << 28);
-        Self { blocks: Arc::new(Semaphore::new(total as usize)), total }
+        let total = u32::try_from(bytes.div_ceil(BLOCK))
+            .unwrap_or(u32::MAX)
+            .min(1 << 28);
+        Self {
+            blocks: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
     }
 
     /// Takes a share; a body larger than the whole budget takes all of it.
@@ -44,7 +49,9 @@ impl ByteBudget {
     /// # Errors
     /// It was spent for five seconds.
     pub async fn take(&self, bytes: u64) -> Result<Share, Spent> {
-        let blocks = u32::try_from(bytes.div_ceil(BLOCK).max(1)).unwrap_or(u32::MAX).min(self.total);
+        let blocks = u32::try_from(bytes.div_ceil(BLOCK).max(1))
+            .unwrap_or(u32::MAX)
+            .min(self.total);
         let permit = Arc::clone(&self.blocks).acquire_many_owned(blocks);
         match tokio::time::timeout(PATIENCE, permit).await {
             Ok(Ok(permit)) => Ok(Share { _permit: permit }),

@@ -44,7 +44,12 @@ pub enum Verdict {
 
 impl Finding {
     fn new(verdict: Verdict, what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { what: what.into(), verdict, detail: detail.into(), remedy: None }
+        Self {
+            what: what.into(),
+            verdict,
+            detail: detail.into(),
+            remedy: None,
+        }
     }
 
     fn remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -55,8 +60,11 @@ impl Finding {
 
 /// Looks at everything that the configuration names. `projects` are paths whose places are looked at beside those without variables.
 pub async fn run(config: &Config, projects: &[String], offline: bool) -> Vec<Finding> {
-    let mut findings =
-        vec![Finding::new(Verdict::Good, "configuration", "every name in it leads somewhere")];
+    let mut findings = vec![Finding::new(
+        Verdict::Good,
+        "configuration",
+        "every name in it leads somewhere",
+    )];
     findings.extend(plugins_load(config).await);
     findings.extend(projects_belong(config, projects));
     if offline {
@@ -91,7 +99,11 @@ async fn plugins_load(config: &Config) -> Vec<Finding> {
                     .iter()
                     .map(|import| import.trim_start_matches("penstock:plugin/"))
                     .collect();
-                Finding::new(Verdict::Good, what, format!("loads; imports {}", words(&imports)))
+                Finding::new(
+                    Verdict::Good,
+                    what,
+                    format!("loads; imports {}", words(&imports)),
+                )
             }
             Err(error) => Finding::new(Verdict::Bad, what, format!("{error:#}"))
                 .remedy("its deliveries wait until it loads"),
@@ -104,7 +116,11 @@ fn projects_belong(config: &Config, projects: &[String]) -> Vec<Finding> {
     let one = |path: &String| {
         let what = format!("project `{path}`");
         match penstock_model::tenant::belonging(&config.tenants, path) {
-            Ok(found) => Finding::new(Verdict::Good, what, format!("belongs to `{}`", found.tenant.name())),
+            Ok(found) => Finding::new(
+                Verdict::Good,
+                what,
+                format!("belongs to `{}`", found.tenant.name()),
+            ),
             Err(none) => Finding::new(Verdict::Bad, what, none.to_string()),
         }
     };
@@ -114,7 +130,9 @@ fn projects_belong(config: &Config, projects: &[String]) -> Vec<Finding> {
 async fn gitlab(live: &Live) -> Vec<Finding> {
     let mut findings = Vec::new();
     for config in &live.config.gitlab {
-        let Some(instance) = live.instance(&config.name) else { continue };
+        let Some(instance) = live.instance(&config.name) else {
+            continue;
+        };
         let base = live.config.public_url.clone();
         let hooks: Vec<WantedHook> = config
             .hooks
@@ -147,7 +165,11 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
 
 fn of_instance(name: &str, health: &Health) -> Vec<Finding> {
     let mut findings = vec![match &health.version {
-        Ok(version) => Finding::new(Verdict::Good, format!("GitLab `{name}`"), format!("answers; version {version}")),
+        Ok(version) => Finding::new(
+            Verdict::Good,
+            format!("GitLab `{name}`"),
+            format!("answers; version {version}"),
+        ),
         Err(error) => Finding::new(Verdict::Bad, format!("GitLab `{name}`"), error.to_string())
             .remedy("look at `url`, `ca` and the network between here and there"),
     }];
@@ -155,13 +177,19 @@ fn of_instance(name: &str, health: &Health) -> Vec<Finding> {
     findings.push(match (&health.user, &health.token) {
         (Err(error), _) => Finding::new(Verdict::Bad, what, error.to_string())
             .remedy("make a new token with the scope `api` and put it where `token` points"),
-        (Ok(user), Err(error)) => {
-            Finding::new(Verdict::Unknown, what, format!("it is `{}`'s; {error}", user.username))
-                .remedy("its scopes can't be read: they must hold `api`")
-        }
+        (Ok(user), Err(error)) => Finding::new(
+            Verdict::Unknown,
+            what,
+            format!("it is `{}`'s; {error}", user.username),
+        )
+        .remedy("its scopes can't be read: they must hold `api`"),
         (Ok(user), Ok(token)) => {
             let expiry = token.expires_at.as_deref().unwrap_or("never");
-            let detail = format!("`{}`'s; scopes {}; expires {expiry}", user.username, token.scopes.join(", "));
+            let detail = format!(
+                "`{}`'s; scopes {}; expires {expiry}",
+                user.username,
+                token.scopes.join(", ")
+            );
             if !token.active {
                 Finding::new(Verdict::Bad, what, detail).remedy("it is not active: make a new one")
             } else if !token.scopes.iter().any(|scope| scope == "api") {
@@ -176,7 +204,12 @@ fn of_instance(name: &str, health: &Health) -> Vec<Finding> {
 }
 
 /// Events that a hook must send for the routes to mean anything.
-const EVENTS: [&str; 4] = ["push_events", "tag_push_events", "merge_requests_events", "note_events"];
+const EVENTS: [&str; 4] = [
+    "push_events",
+    "tag_push_events",
+    "merge_requests_events",
+    "note_events",
+];
 
 fn of_hook(what: String, wanted: &WantedHook, facts: &HookFacts, signs: bool) -> Finding {
     let Some(found) = &facts.found else {
@@ -185,26 +218,46 @@ fn of_hook(what: String, wanted: &WantedHook, facts: &HookFacts, signs: bool) ->
             HookScope::ProjectId(id) => format!(" in project {id}"),
             HookScope::Instance => String::new(),
         };
-        return Finding::new(Verdict::Bad, what, format!("GitLab has no webhook with the address {}", wanted.url))
-            .remedy(format!("add it{place}, with its token and push, tag push, merge request and comment events"));
+        return Finding::new(
+            Verdict::Bad,
+            what,
+            format!("GitLab has no webhook with the address {}", wanted.url),
+        )
+        .remedy(format!(
+            "add it{place}, with its token and push, tag push, merge request and comment events"
+        ));
     };
     if let Some(disabled) = &found.disabled {
-        return Finding::new(Verdict::Bad, what, format!("GitLab has disabled it: {disabled}"))
-            .remedy("send a test event from its page in GitLab; a success enables it again");
+        return Finding::new(
+            Verdict::Bad,
+            what,
+            format!("GitLab has disabled it: {disabled}"),
+        )
+        .remedy("send a test event from its page in GitLab; a success enables it again");
     }
-    let missing: Vec<&str> =
-        EVENTS.into_iter().filter(|event| !found.events.iter().any(|it| it == event)).collect();
+    let missing: Vec<&str> = EVENTS
+        .into_iter()
+        .filter(|event| !found.events.iter().any(|it| it == event))
+        .collect();
     if !missing.is_empty() {
-        return Finding::new(Verdict::Unknown, what, format!("it does not send {}", words(&missing)))
-            .remedy("switch these events on if a route takes them");
+        return Finding::new(
+            Verdict::Unknown,
+            what,
+            format!("it does not send {}", words(&missing)),
+        )
+        .remedy("switch these events on if a route takes them");
     }
     if !found.tls_verified && wanted.url.starts_with("https:") {
         return Finding::new(Verdict::Bad, what, "it does not verify our certificate")
             .remedy("switch `Enable SSL verification` on");
     }
     if signs && found.signing_token == Some(false) {
-        return Finding::new(Verdict::Bad, what, "it has no signing token, and the configuration wants signatures")
-            .remedy("set the signing token in GitLab");
+        return Finding::new(
+            Verdict::Bad,
+            what,
+            "it has no signing token, and the configuration wants signatures",
+        )
+        .remedy("set the signing token in GitLab");
     }
     Finding::new(Verdict::Good, what, "is there and enabled")
 }
@@ -213,12 +266,20 @@ async fn clusters(live: &Live, projects: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for cluster in live.clusters() {
         let prefix = format!("cluster `{}`", cluster.name());
-        findings.extend(cluster.check_cluster().await.into_iter().map(|check| of_check(&prefix, check)));
+        findings.extend(
+            cluster
+                .check_cluster()
+                .await
+                .into_iter()
+                .map(|check| of_check(&prefix, check)),
+        );
     }
     let mut looked_at = BTreeSet::new();
     for tenant in &live.config.tenants {
-        let mut captures: Vec<Captures> =
-            projects.iter().filter_map(|path| tenant.pattern.matches(path)).collect();
+        let mut captures: Vec<Captures> = projects
+            .iter()
+            .filter_map(|path| tenant.pattern.matches(path))
+            .collect();
         captures.push(Captures::new());
         for captures in captures {
             for (name, template) in &tenant.places {
@@ -229,14 +290,25 @@ async fn clusters(live: &Live, projects: &[String]) -> Vec<Finding> {
                 match one.places(&captures) {
                     Ok(places) => {
                         for place in places {
-                            if looked_at.insert((place.cluster.clone(), place.namespace.clone(), place.creator.clone(), place.run_as.clone())) {
+                            if looked_at.insert((
+                                place.cluster.clone(),
+                                place.namespace.clone(),
+                                place.creator.clone(),
+                                place.run_as.clone(),
+                            )) {
                                 findings.extend(of_place(live, &place).await);
                             }
                         }
                     }
-                    Err(_) if captures.is_empty() => findings.push(of_template(tenant.pattern.as_str(), name)),
+                    Err(_) if captures.is_empty() => {
+                        findings.push(of_template(tenant.pattern.as_str(), name))
+                    }
                     Err(error) => {
-                        findings.push(Finding::new(Verdict::Bad, format!("place `{name}` of `{}`", tenant.pattern), error.to_string()));
+                        findings.push(Finding::new(
+                            Verdict::Bad,
+                            format!("place `{name}` of `{}`", tenant.pattern),
+                            error.to_string(),
+                        ));
                     }
                 }
             }
@@ -255,10 +327,19 @@ fn of_template(tenant: &str, place: &PlaceName) -> Finding {
 }
 
 async fn of_place(live: &Live, place: &Place) -> Vec<Finding> {
-    let Some(cluster) = live.cluster(&place.cluster) else { return Vec::new() };
-    let prefix = format!("place `{}` ({}/{})", place.name, place.cluster, place.namespace);
-    let mut findings: Vec<Finding> =
-        cluster.check_place(place).await.into_iter().map(|check| of_check(&prefix, check)).collect();
+    let Some(cluster) = live.cluster(&place.cluster) else {
+        return Vec::new();
+    };
+    let prefix = format!(
+        "place `{}` ({}/{})",
+        place.name, place.cluster, place.namespace
+    );
+    let mut findings: Vec<Finding> = cluster
+        .check_place(place)
+        .await
+        .into_iter()
+        .map(|check| of_check(&prefix, check))
+        .collect();
     if place.creator == place.run_as {
         let what = format!("{prefix}: accounts");
         let detail = format!("`creator` and `run-as` are both `{}`", place.creator);
@@ -276,9 +357,18 @@ fn of_check(prefix: &str, check: penstock_cluster::Check) -> Finding {
         penstock_cluster::Verdict::Bad => Verdict::Bad,
         penstock_cluster::Verdict::Unknown => Verdict::Unknown,
     };
-    Finding { what: format!("{prefix}: {}", check.what), verdict, detail: check.detail, remedy: check.remedy }
+    Finding {
+        what: format!("{prefix}: {}", check.what),
+        verdict,
+        detail: check.detail,
+        remedy: check.remedy,
+    }
 }
 
 fn words(list: &[&str]) -> String {
-    if list.is_empty() { "nothing".to_owned() } else { list.join(", ") }
+    if list.is_empty() {
+        "nothing".to_owned()
+    } else {
+        list.join(", ")
+    }
 }

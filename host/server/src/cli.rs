@@ -88,6 +88,9 @@ enum Command {
         #[command(flatten)]
         shared: Shared,
     },
+    /// Shows the main job on one machine, with stand-ins for GitLab and, unless a kubeconfig is given, Kubernetes.
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::Arguments),
     /// Compiles the plugin on standard input; the host starts it for itself.
     #[command(name = COMPILE_COMMAND, hide = true)]
     CompilePlugin,
@@ -98,9 +101,14 @@ pub fn run(line: CommandLine) -> ExitCode {
     if matches!(line.command, Command::CompilePlugin) {
         return penstock_sandbox::compile::serve();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
-        Err(error) => return output::fail(&anyhow::Error::new(error).context("no runtime could be started")),
+        Err(error) => {
+            return output::fail(&anyhow::Error::new(error).context("no runtime could be started"));
+        }
     };
     match runtime.block_on(command(line.command)) {
         Ok(code) => code,
@@ -112,22 +120,41 @@ async fn command(command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve { config, loops } => {
             log::start();
-            let loops = if loops.is_empty() { Loop::all() } else { BTreeSet::from_iter(loops) };
+            let loops = if loops.is_empty() {
+                Loop::all()
+            } else {
+                BTreeSet::from_iter(loops)
+            };
             let loaded = load(&config)?;
             serve(config, loaded, loops).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check { shared, offline, projects } => {
+        Command::Check {
+            shared,
+            offline,
+            projects,
+        } => {
             let config = load(&shared.config)?;
             let findings = check::run(&config, &projects, offline).await;
             output::findings(&findings, shared.output);
-            let bad = findings.iter().any(|finding| finding.verdict == check::Verdict::Bad);
-            Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            let bad = findings
+                .iter()
+                .any(|finding| finding.verdict == check::Verdict::Bad);
+            Ok(if bad {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
         }
         Command::Deliveries { command, shared } => deliveries::run(command, &shared).await,
         Command::Explain { what, shared } => deliveries::explain(&what, &shared).await,
         Command::Effects { command, shared } => effects::run(command, &shared).await,
         Command::Projects { command, shared } => projects::run(command, &shared).await,
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => {
+            crate::demo::run(&arguments).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         // Done before there is a runtime.
         Command::CompilePlugin => Ok(ExitCode::SUCCESS),
     }
@@ -140,5 +167,7 @@ fn load(path: &Path) -> Result<Config> {
 /// The store, beside a server that may be using it.
 async fn open_beside(shared: &Shared) -> Result<Store> {
     let config = load(&shared.config)?;
-    Store::open_beside(target(&config)).await.context("the store can't be opened")
+    Store::open_beside(target(&config))
+        .await
+        .context("the store can't be opened")
 }

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use penstock_model::grant::Grants;
-use penstock_model::id::{ClusterName, Digest, HookName, InstanceName, PluginName, ProjectId, RouteName, TenantName};
+use penstock_model::id::{
+    ClusterName, Digest, HookName, InstanceName, PluginName, ProjectId, RouteName, TenantName,
+};
 use penstock_model::limits::Limits;
 use penstock_model::scope::Trust;
 use penstock_model::secret::Secret;

@@ -59,12 +59,21 @@ struct Delivery {
 }
 
 async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next, LaneError> {
-    let Pending { delivery: stored, routed, routes, tries, first_tried_at } = pending;
+    let Pending {
+        delivery: stored,
+        routed,
+        routes,
+        tries,
+        first_tried_at,
+    } = pending;
     let key = stored.key.clone();
     let now = Timestamp::now();
     let live = host.live();
     let Some(instance) = live.instance(&key.instance).map(Arc::clone) else {
-        let why = format!("the configuration has no GitLab instance `{}` any more", key.instance);
+        let why = format!(
+            "the configuration has no GitLab instance `{}` any more",
+            key.instance
+        );
         host.store.unrouted(claim, &key, &why, now).await?;
         return Ok(Next::Go);
     };
@@ -91,7 +100,11 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next,
             host.store.unrouted(claim, &key, &why, now).await?;
         }
         Err(NoRoute::Away { why, after }) => {
-            let wait = Wait { tries, first_tried_at, after };
+            let wait = Wait {
+                tries,
+                first_tried_at,
+                after,
+            };
             postpone(host, claim, &key, None, &why, wait).await?;
             return Ok(Next::Leave);
         }
@@ -100,8 +113,15 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next,
 }
 
 /// Reads what the store kept into a typed delivery.
-fn read(live: Arc<Live>, instance: Arc<Instance>, mut stored: StoredDelivery) -> Result<Delivery, String> {
-    let body = stored.body.take().ok_or("its body has expired: only its digest is kept")?;
+fn read(
+    live: Arc<Live>,
+    instance: Arc<Instance>,
+    mut stored: StoredDelivery,
+) -> Result<Delivery, String> {
+    let body = stored
+        .body
+        .take()
+        .ok_or("its body has expired: only its digest is kept")?;
     let accepted = Accepted::restore(
         stored.key.instance.clone(),
         stored.hook.clone(),
@@ -111,19 +131,31 @@ fn read(live: Arc<Live>, instance: Arc<Instance>, mut stored: StoredDelivery) ->
     )
     .map_err(|error| error.to_string())?;
     let parsed = parse(&accepted).map_err(|error| error.to_string())?;
-    Ok(Delivery { live, instance, stored, accepted, parsed })
+    Ok(Delivery {
+        live,
+        instance,
+        stored,
+        accepted,
+        parsed,
+    })
 }
 
 enum NoRoute {
     /// No plugin will be asked.
     Settled(String),
     /// It can't be said now.
-    Away { why: String, after: Option<Duration> },
+    Away {
+        why: String,
+        after: Option<Duration>,
+    },
 }
 
 impl NoRoute {
     fn away(why: impl ToString) -> Self {
-        Self::Away { why: why.to_string(), after: None }
+        Self::Away {
+            why: why.to_string(),
+            after: None,
+        }
     }
 }
 
@@ -131,7 +163,13 @@ async fn find_routes(
     host: &Host,
     delivery: &Delivery,
 ) -> Result<Vec<penstock_model::id::RouteName>, NoRoute> {
-    let Delivery { live, instance, stored, parsed, .. } = delivery;
+    let Delivery {
+        live,
+        instance,
+        stored,
+        parsed,
+        ..
+    } = delivery;
     if let Some(actor) = &parsed.actor {
         let own = instance.own_users().await.map_err(|error| NoRoute::Away {
             after: error.retry_after(),
@@ -146,23 +184,43 @@ async fn find_routes(
     }
     let path = match &parsed.scope {
         ScopeClaim::Project { path, .. } => path.as_str(),
-        ScopeClaim::Group { path: Some(path), .. } => path.as_str(),
+        ScopeClaim::Group {
+            path: Some(path), ..
+        } => path.as_str(),
         ScopeClaim::Group { path: None, .. } => {
-            return Err(NoRoute::Settled("the event names its group by id alone".to_owned()));
+            return Err(NoRoute::Settled(
+                "the event names its group by id alone".to_owned(),
+            ));
         }
         ScopeClaim::Instance => {
-            return Err(NoRoute::Settled("the event belongs to no project or group".to_owned()));
+            return Err(NoRoute::Settled(
+                "the event belongs to no project or group".to_owned(),
+            ));
         }
     };
-    let tenant = live.belonging(path).map_err(|none| NoRoute::Settled(none.to_string()))?.tenant;
+    let tenant = live
+        .belonging(path)
+        .map_err(|none| NoRoute::Settled(none.to_string()))?
+        .tenant;
     if let ScopeClaim::Project { id, path } = &parsed.scope {
         let pinned = host
             .store
-            .pin_project(&stored.key.instance, *id, path, &tenant.name(), Timestamp::now())
+            .pin_project(
+                &stored.key.instance,
+                *id,
+                path,
+                &tenant.name(),
+                Timestamp::now(),
+            )
             .await
             .map_err(NoRoute::away)?;
         if pinned.tenant != tenant.name() {
-            return Err(NoRoute::Settled(moved(path, &pinned.first_path, &pinned.tenant, &tenant.name())));
+            return Err(NoRoute::Settled(moved(
+                path,
+                &pinned.first_path,
+                &pinned.tenant,
+                &tenant.name(),
+            )));
         }
     }
     let kind = parsed.kind.word();
@@ -185,25 +243,41 @@ fn moved(path: &ProjectPath, first: &ProjectPath, before: &TenantName, now: &Ten
 
 /// Asks GitLab what the event may be trusted for.
 async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
-    let Delivery { instance, stored, parsed, .. } = delivery;
+    let Delivery {
+        instance,
+        stored,
+        parsed,
+        ..
+    } = delivery;
     let hook = instance.hook(&stored.hook).ok_or_else(|| {
-        Unconfirmed::Never(format!("the configuration has no hook `{}` any more", stored.hook))
+        Unconfirmed::Never(format!(
+            "the configuration has no hook `{}` any more",
+            stored.hook
+        ))
     })?;
     let own = instance.own_users().await.map_err(Unconfirmed::away)?;
-    confirm(&instance.client, parsed, &hook.scope, &own).await.map_err(|error| match error {
-        ConfirmError::Api(error) => Unconfirmed::away(error),
-        error @ ConfirmError::OutOfScope { .. } => Unconfirmed::Never(error.to_string()),
-    })
+    confirm(&instance.client, parsed, &hook.scope, &own)
+        .await
+        .map_err(|error| match error {
+            ConfirmError::Api(error) => Unconfirmed::away(error),
+            error @ ConfirmError::OutOfScope { .. } => Unconfirmed::Never(error.to_string()),
+        })
 }
 
 enum Unconfirmed {
-    Away { why: String, after: Option<Duration> },
+    Away {
+        why: String,
+        after: Option<Duration>,
+    },
     Never(String),
 }
 
 impl Unconfirmed {
     fn away(error: penstock_gitlab::ApiError) -> Self {
-        Self::Away { after: error.retry_after(), why: error.to_string() }
+        Self::Away {
+            after: error.retry_after(),
+            why: error.to_string(),
+        }
     }
 }
 
@@ -217,7 +291,11 @@ struct Wait {
 
 impl Wait {
     fn of(route: &PendingRoute, after: Option<Duration>) -> Self {
-        Self { tries: route.tries, first_tried_at: route.first_tried_at, after }
+        Self {
+            tries: route.tries,
+            first_tried_at: route.first_tried_at,
+            after,
+        }
     }
 }
 
@@ -232,11 +310,23 @@ async fn postpone(
 ) -> Result<(), LaneError> {
     let now = Timestamp::now();
     let name = route.map(|route| &route.route);
-    if wait.first_tried_at.is_some_and(|first| now.since(first) > GIVE_UP_AFTER) {
-        tracing::error!(why, tries = wait.tries, "gave a delivery up after a day; `deliveries retry` tries again");
-        return host.store.give_up(claim, key, name, why, Vec::new(), now).await;
+    if wait
+        .first_tried_at
+        .is_some_and(|first| now.since(first) > GIVE_UP_AFTER)
+    {
+        tracing::error!(
+            why,
+            tries = wait.tries,
+            "gave a delivery up after a day; `deliveries retry` tries again"
+        );
+        return host
+            .store
+            .give_up(claim, key, name, why, Vec::new(), now)
+            .await;
     }
     let pause = backoff::wait(wait.tries, wait.after, rand::random());
     tracing::warn!(why, tries = wait.tries, pause = ?pause, "a delivery waits");
-    host.store.postpone(claim, key, name, now.plus(pause), why, now).await
+    host.store
+        .postpone(claim, key, name, now.plus(pause), why, now)
+        .await
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use penstock_store::{ExplainedEffect, ExplainedRoute, Explained, StoredDelivery, StoredRun};
+use penstock_store::{Explained, ExplainedEffect, ExplainedRoute, StoredDelivery, StoredRun};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,7 +44,10 @@ fn listed(delivery: &StoredDelivery) -> Listed {
         project: delivery.project.as_ref().map(|(_, path)| path.to_string()),
         outcome: delivery.outcome.as_str(),
         why: delivery.why.clone().or_else(|| {
-            delivery.same_as.as_ref().map(|first| format!("same event as {first}"))
+            delivery
+                .same_as
+                .as_ref()
+                .map(|first| format!("same event as {first}"))
         }),
     }
 }
@@ -116,14 +119,21 @@ pub fn tell(explained: &Explained) -> String {
     let delivery = listed(&explained.delivery);
     let mut told = String::new();
     // Writing to a String can't fail.
-    let _ = writeln!(told, "delivery {} ({}, {})", delivery.delivery, delivery.kind, delivery.outcome);
+    let _ = writeln!(
+        told,
+        "delivery {} ({}, {})",
+        delivery.delivery, delivery.kind, delivery.outcome
+    );
     let _ = writeln!(
         told,
         "  received {} through the hook `{}` of `{}`{}",
         delivery.received_at,
         explained.delivery.hook,
         delivery.instance,
-        delivery.project.map(|path| format!(", for {path}")).unwrap_or_default()
+        delivery
+            .project
+            .map(|path| format!(", for {path}"))
+            .unwrap_or_default()
     );
     if let Some(tenant) = &explained.delivery.tenant {
         let _ = writeln!(told, "  tenant {tenant}");
@@ -161,23 +171,44 @@ fn tell_route(told: &mut String, route: &ExplainedRoute) {
         route.route,
         route.attempt,
         route.outcome.as_str(),
-        if route.mode == penstock_store::Mode::Observe { ", observe: nothing is done" } else { "" }
+        if route.mode == penstock_store::Mode::Observe {
+            ", observe: nothing is done"
+        } else {
+            ""
+        }
     );
     if let Some(why) = &route.why {
         let _ = writeln!(told, "  {why}");
     }
     if let Some(next) = route.next_at {
-        let _ = writeln!(told, "  tried {} times; next at {}", route.tries, text::time(next));
+        let _ = writeln!(
+            told,
+            "  tried {} times; next at {}",
+            route.tries,
+            text::time(next)
+        );
     }
     for reason in &route.reasons {
         let _ = writeln!(told, "  - {reason}");
     }
     for warning in &route.warnings {
-        let _ = writeln!(told, "  warning: {}", plugins::list(std::slice::from_ref(warning)));
+        let _ = writeln!(
+            told,
+            "  warning: {}",
+            plugins::list(std::slice::from_ref(warning))
+        );
     }
     for refusal in &route.refused {
-        let place = if refusal.path.is_empty() { "the effect" } else { refusal.path.as_str() };
-        let _ = writeln!(told, "  refused `{}`: {place}: {}", refusal.key, refusal.rule);
+        let place = if refusal.path.is_empty() {
+            "the effect"
+        } else {
+            refusal.path.as_str()
+        };
+        let _ = writeln!(
+            told,
+            "  refused `{}`: {place}: {}",
+            refusal.key, refusal.rule
+        );
         let _ = writeln!(told, "    remedy: {}", refusal.remedy);
     }
     if let Some(usage) = &route.usage {
@@ -192,7 +223,13 @@ fn tell_route(told: &mut String, route: &ExplainedRoute) {
 }
 
 fn tell_effect(told: &mut String, effect: &ExplainedEffect) {
-    let _ = write!(told, "effect `{}` ({}): {}", effect.key, effect.kind, effect.state.as_str());
+    let _ = write!(
+        told,
+        "effect `{}` ({}): {}",
+        effect.key,
+        effect.kind,
+        effect.state.as_str()
+    );
     if effect.tries > 0 {
         let _ = write!(told, ", failed {} times", effect.tries);
     }

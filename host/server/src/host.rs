@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use penstock_store::{Store, Target};
 use penstock_sandbox::{CacheKey, CacheSettings, ChildSettings, Compiler, Engine, EngineSettings};
+use penstock_store::{Store, Target};
 use tokio::sync::Notify;
 
 use crate::config::{Config, StoreConfig};
@@ -36,7 +36,9 @@ impl Host {
     /// # Errors
     /// The store, the engine or the configuration can't be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        let store = Store::open(target(&config)).await.context("the store can't be opened")?;
+        let store = Store::open(target(&config))
+            .await
+            .context("the store can't be opened")?;
         let engine = engine(&config)?;
         let metrics = Arc::new(Metrics::new());
         let live = Live::new(Arc::new(config), None, &metrics).await?;
@@ -101,9 +103,15 @@ fn cache_key(data: &PathBuf) -> Result<CacheKey> {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    std::fs::create_dir_all(data).with_context(|| format!("can't make the folder {}", data.display()))?;
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("can't make the folder {}", data.display()))?;
     let path = data.join("compiled.key");
-    let what = || format!("the key of the cache of compiled plugins, {}", path.display());
+    let what = || {
+        format!(
+            "the key of the cache of compiled plugins, {}",
+            path.display()
+        )
+    };
     let mut bytes = [0; 32];
     match std::fs::File::open(&path) {
         Ok(mut file) => file.read_exact(&mut bytes).with_context(what)?,

@@ -51,9 +51,11 @@ pub fn router(host: Arc<Host>, receives: bool) -> Router {
 async fn ready(State(host): State<Arc<Host>>) -> Response {
     match tokio::time::timeout(STORE_PATIENCE, host.store.writable()).await {
         Ok(Ok(())) => "ok".into_response(),
-        Ok(Err(error)) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("the store is not writable: {error}")).into_response()
-        }
+        Ok(Err(error)) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the store is not writable: {error}"),
+        )
+            .into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer").into_response(),
     }
 }
@@ -65,7 +67,10 @@ async fn metrics(State(host): State<Arc<Host>>) -> Response {
             let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
             let counts = |counts: &std::collections::BTreeMap<String, u64>| {
                 let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-                counts.iter().map(|(state, count)| (state.clone(), signed(*count))).collect()
+                counts
+                    .iter()
+                    .map(|(state, count)| (state.clone(), signed(*count)))
+                    .collect()
             };
             Standing {
                 oldest_delivery: age(figures.oldest_undecided),
@@ -105,7 +110,10 @@ fn authorize(host: &Host, headers: &HeaderMap) -> Result<(), Box<Response>> {
     if given.as_ref() == Some(wanted) {
         Ok(())
     } else {
-        Err(refuse(StatusCode::UNAUTHORIZED, "send the API's token as `Authorization: Bearer …`"))
+        Err(refuse(
+            StatusCode::UNAUTHORIZED,
+            "send the API's token as `Authorization: Bearer …`",
+        ))
     }
 }
 

@@ -47,12 +47,20 @@ where
     let mut tasks = JoinSet::new();
     while !stop.is_cancelled() {
         while tasks.try_join_next().is_some() {}
-        let free = lanes.at_once.saturating_sub(u32::try_from(tasks.len()).unwrap_or(u32::MAX));
+        let free = lanes
+            .at_once
+            .saturating_sub(u32::try_from(tasks.len()).unwrap_or(u32::MAX));
         let claims = claim(&store, &lanes, free).await;
         let full = u32::try_from(claims.len()).unwrap_or(u32::MAX) >= free;
         let none = claims.is_empty();
         for claim in claims {
-            let task = one(store.clone(), claim.clone(), lanes.ttl, Arc::clone(&held), work(claim));
+            let task = one(
+                store.clone(),
+                claim.clone(),
+                lanes.ttl,
+                Arc::clone(&held),
+                work(claim),
+            );
             let freed = Arc::clone(&freed);
             tasks.spawn(async move {
                 task.await;
@@ -77,8 +85,12 @@ where
     let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(lanes.patience, finish).await.is_err() {
         tasks.shutdown().await;
-        let left: Vec<Claim> =
-            held.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, claim)| claim).collect();
+        let left: Vec<Claim> = held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain()
+            .map(|(_, claim)| claim)
+            .collect();
         tracing::warn!(lanes = left.len(), queue = ?lanes.queue, "gave lanes back that were not finished in time");
         for claim in left {
             give_back(&store, claim).await;
@@ -90,8 +102,20 @@ async fn claim(store: &Store, lanes: &Lanes, free: u32) -> Vec<Claim> {
     if free == 0 {
         return Vec::new();
     }
-    let caps = Caps { per_tenant: lanes.per_tenant };
-    match store.claim(lanes.queue, &lanes.worker, lanes.ttl, caps, free, Timestamp::now()).await {
+    let caps = Caps {
+        per_tenant: lanes.per_tenant,
+    };
+    match store
+        .claim(
+            lanes.queue,
+            &lanes.worker,
+            lanes.ttl,
+            caps,
+            free,
+            Timestamp::now(),
+        )
+        .await
+    {
         Ok(claims) => claims,
         Err(error) => {
             tracing::warn!(%error, queue = ?lanes.queue, "no lane could be claimed; looking again");
@@ -101,9 +125,17 @@ async fn claim(store: &Store, lanes: &Lanes, free: u32) -> Vec<Claim> {
 }
 
 /// Works on one claim while renewing it, and gives it back.
-async fn one(store: Store, claim: Claim, ttl: Duration, held: Held, work: impl Future<Output = ()>) {
+async fn one(
+    store: Store,
+    claim: Claim,
+    ttl: Duration,
+    held: Held,
+    work: impl Future<Output = ()>,
+) {
     let lane = claim.lane.clone();
-    held.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), claim.clone());
+    held.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(lane.clone(), claim.clone());
     let lost = renew(&store, claim.clone(), ttl);
     let kept = tokio::select! {
         () = work => true,
@@ -113,7 +145,9 @@ async fn one(store: Store, claim: Claim, ttl: Duration, held: Held, work: impl F
             false
         }
     };
-    held.lock().unwrap_or_else(PoisonError::into_inner).remove(&lane);
+    held.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&lane);
     if kept {
         give_back(&store, claim).await;
     }

@@ -19,6 +19,8 @@ pub mod budget;
 pub mod check;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod dispatch;
 pub mod explain;
 pub mod host;

@@ -50,7 +50,11 @@ impl Live {
     ///
     /// # Errors
     /// A signing token, a certificate or a kubeconfig can't be read.
-    pub async fn new(config: Arc<Config>, before: Option<&Self>, metrics: &Arc<Metrics>) -> Result<Self> {
+    pub async fn new(
+        config: Arc<Config>,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self> {
         let mut instances = BTreeMap::new();
         for gitlab in &config.gitlab {
             let kept = before
@@ -65,9 +69,12 @@ impl Live {
         let mut clusters = BTreeMap::new();
         for cluster in &config.clusters {
             let same = |live: &&Self| {
-                live.config.clusters.contains(cluster) && live.config.public_url == config.public_url
+                live.config.clusters.contains(cluster)
+                    && live.config.public_url == config.public_url
             };
-            let kept = before.filter(same).and_then(|live| live.clusters.get(&cluster.name));
+            let kept = before
+                .filter(same)
+                .and_then(|live| live.clusters.get(&cluster.name));
             let made = match kept {
                 Some(kept) => kept.clone(),
                 None => connect(cluster, config.public_url.as_deref(), metrics).await?,
@@ -80,9 +87,17 @@ impl Live {
                 .filter(|slot| slot.config() == plugin);
             kept.map_or_else(|| Arc::new(PluginSlot::new(plugin.clone())), Arc::clone)
         };
-        let plugins =
-            config.plugins.iter().map(|plugin| (plugin.name.clone(), slot(plugin))).collect();
-        Ok(Self { config, instances, clusters, plugins })
+        let plugins = config
+            .plugins
+            .iter()
+            .map(|plugin| (plugin.name.clone(), slot(plugin)))
+            .collect();
+        Ok(Self {
+            config,
+            instances,
+            clusters,
+            plugins,
+        })
     }
 
     /// A GitLab instance by its name.
@@ -136,7 +151,10 @@ impl Instance {
         let mut settings = ClientSettings::new(config.url.clone(), config.token.clone());
         settings.certificate.clone_from(&config.certificate);
         settings.calls_per_minute = config.calls_per_minute;
-        let observer = Arc::new(Observed { instance: name.to_string(), metrics: Arc::clone(metrics) });
+        let observer = Arc::new(Observed {
+            instance: name.to_string(),
+            metrics: Arc::clone(metrics),
+        });
         let client = Client::new(settings, observer)
             .with_context(|| format!("no client for the GitLab instance `{name}`"))?;
         let redaction = Redaction::new(config.redact.clone())
@@ -145,9 +163,21 @@ impl Instance {
         for hook in &config.hooks {
             let keys = Keys::new(hook.tokens.clone(), hook.signing_tokens.clone())
                 .with_context(|| format!("keys of the hook `{}` of `{name}`", hook.name))?;
-            hooks.insert(hook.name.clone(), Hook { keys, scope: scope(&hook.scope) });
+            hooks.insert(
+                hook.name.clone(),
+                Hook {
+                    keys,
+                    scope: scope(&hook.scope),
+                },
+            );
         }
-        Ok(Self { config: config.clone(), client, redaction, hooks, own: OnceCell::new() })
+        Ok(Self {
+            config: config.clone(),
+            client,
+            redaction,
+            hooks,
+            own: OnceCell::new(),
+        })
     }
 
     /// A hook by its name.
@@ -159,7 +189,9 @@ impl Instance {
     ///
     /// # Errors
     /// GitLab does not say.
-    pub async fn own_users(&self) -> Result<Arc<penstock_gitlab::OwnUsers>, penstock_gitlab::ApiError> {
+    pub async fn own_users(
+        &self,
+    ) -> Result<Arc<penstock_gitlab::OwnUsers>, penstock_gitlab::ApiError> {
         let ask = || async {
             let user = self.client.own_user().await?;
             Ok(Arc::new(BTreeSet::from([user.id])))
@@ -211,10 +243,19 @@ async fn connect(
     settings.links = links().with_context(|| format!("`links` of the cluster `{name}`"))?;
     let metrics = Arc::clone(metrics);
     settings.on_call = Some(Arc::new(move |call| {
-        let result = call.status.map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
-        metrics.kubernetes(call.cluster.as_str(), call.call.as_str(), &result, call.took);
+        let result = call
+            .status
+            .map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
+        metrics.kubernetes(
+            call.cluster.as_str(),
+            call.call.as_str(),
+            &result,
+            call.took,
+        );
     }));
-    Cluster::connect(settings).await.with_context(|| format!("the cluster `{name}`"))
+    Cluster::connect(settings)
+        .await
+        .with_context(|| format!("the cluster `{name}`"))
 }
 
 struct Observed {
@@ -224,7 +265,10 @@ struct Observed {
 
 impl penstock_gitlab::Observer for Observed {
     fn called(&self, call: &penstock_gitlab::CallReport) {
-        let result = call.status.map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
-        self.metrics.gitlab(&self.instance, call.class, &result, call.latency);
+        let result = call
+            .status
+            .map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
+        self.metrics
+            .gitlab(&self.instance, call.class, &result, call.latency);
     }
 }

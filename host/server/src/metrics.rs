@@ -11,8 +11,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// Upper bounds in seconds, from a millisecond to half a minute.
-const SECONDS: [f64; 14] =
-    [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const SECONDS: [f64; 14] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Received {
@@ -116,8 +117,16 @@ impl Metrics {
             deliveries: Family::default(),
             dead_effects: Gauge::default(),
         };
-        registry.register("received", "Requests to the hooks by result", metrics.received.clone());
-        registry.register("decisions", "Decisions by outcome", metrics.decisions.clone());
+        registry.register(
+            "received",
+            "Requests to the hooks by result",
+            metrics.received.clone(),
+        );
+        registry.register(
+            "decisions",
+            "Decisions by outcome",
+            metrics.decisions.clone(),
+        );
         registry.register(
             "decision_seconds",
             "Time of a plugin call, host calls included",
@@ -128,7 +137,11 @@ impl Metrics {
             "Calls that the host ended, by kind",
             metrics.plugin_failures.clone(),
         );
-        registry.register("effects", "Effects by kind and outcome", metrics.effects.clone());
+        registry.register(
+            "effects",
+            "Effects by kind and outcome",
+            metrics.effects.clone(),
+        );
         registry.register(
             "gitlab_request_seconds",
             "Time of a call to GitLab",
@@ -150,47 +163,79 @@ impl Metrics {
             metrics.oldest_effect.clone(),
         );
         registry.register("runs", "Runs by state", metrics.runs.clone());
-        registry.register("deliveries", "Deliveries by outcome", metrics.deliveries.clone());
-        registry.register("dead_effects", "Effects that were given up", metrics.dead_effects.clone());
+        registry.register(
+            "deliveries",
+            "Deliveries by outcome",
+            metrics.deliveries.clone(),
+        );
+        registry.register(
+            "dead_effects",
+            "Effects that were given up",
+            metrics.dead_effects.clone(),
+        );
         metrics.registry = registry;
         metrics
     }
 
     /// A request to a hook.
     pub fn received(&self, instance: &str, hook: &str, result: &'static str) {
-        let labels = Received { instance: instance.to_owned(), hook: hook.to_owned(), result };
+        let labels = Received {
+            instance: instance.to_owned(),
+            hook: hook.to_owned(),
+            result,
+        };
         self.received.get_or_create(&labels).inc();
     }
 
     /// A plugin call that led to a decision.
     pub fn decided(&self, plugin: &str, outcome: &'static str, took: Duration) {
         self.decisions.get_or_create(&Outcome { outcome }).inc();
-        let labels = OfPlugin { plugin: plugin.to_owned() };
-        self.decision_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = OfPlugin {
+            plugin: plugin.to_owned(),
+        };
+        self.decision_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// A call that the host ended.
     pub fn plugin_failed(&self, plugin: &str, kind: &'static str) {
-        let labels = PluginFailure { plugin: plugin.to_owned(), kind };
+        let labels = PluginFailure {
+            plugin: plugin.to_owned(),
+            kind,
+        };
         self.plugin_failures.get_or_create(&labels).inc();
     }
 
     /// An effect that was tried.
     pub fn effect(&self, kind: &'static str, outcome: &'static str) {
-        self.effects.get_or_create(&EffectOutcome { kind, outcome }).inc();
+        self.effects
+            .get_or_create(&EffectOutcome { kind, outcome })
+            .inc();
     }
 
     /// A call to GitLab.
     pub fn gitlab(&self, instance: &str, operation: &'static str, result: &str, took: Duration) {
-        let labels =
-            Request { target: instance.to_owned(), operation, result: result.to_owned() };
-        self.gitlab_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = Request {
+            target: instance.to_owned(),
+            operation,
+            result: result.to_owned(),
+        };
+        self.gitlab_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// A call to a cluster.
     pub fn kubernetes(&self, cluster: &str, operation: &'static str, result: &str, took: Duration) {
-        let labels = Request { target: cluster.to_owned(), operation, result: result.to_owned() };
-        self.kubernetes_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = Request {
+            target: cluster.to_owned(),
+            operation,
+            result: result.to_owned(),
+        };
+        self.kubernetes_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// The OpenMetrics text.
@@ -200,7 +245,11 @@ impl Metrics {
         self.dead_effects.set(standing.dead_effects);
         let set = |family: &Family<State, Gauge>, counts: &[(String, i64)]| {
             for (state, count) in counts {
-                family.get_or_create(&State { state: state.clone() }).set(*count);
+                family
+                    .get_or_create(&State {
+                        state: state.clone(),
+                    })
+                    .set(*count);
             }
         };
         set(&self.runs, &standing.runs);
@@ -221,7 +270,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.received("main", "acme", "accepted");
         metrics.plugin_failed("pipelines", "cpu-exceeded");
-        let standing = Standing { oldest_delivery: 2.5, ..Standing::default() };
+        let standing = Standing {
+            oldest_delivery: 2.5,
+            ..Standing::default()
+        };
         let text = metrics.render(&standing);
         for line in [
             r#"penstock_received_total{instance="main",hook="acme",result="accepted"} 1"#,

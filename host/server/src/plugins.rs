@@ -46,7 +46,10 @@ pub enum NotReady {
 impl PluginSlot {
     /// A plugin that is yet to be loaded.
     pub fn new(config: PluginConfig) -> Self {
-        Self { config, state: RwLock::new(State::Loading) }
+        Self {
+            config,
+            state: RwLock::new(State::Loading),
+        }
     }
 
     /// What the operator wrote.
@@ -59,7 +62,10 @@ impl PluginSlot {
     /// # Errors
     /// It is being loaded, or does not load.
     pub fn ready(&self) -> Result<Loaded, NotReady> {
-        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = self
+            .state
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*state {
             State::Ready(loaded) => Ok(loaded.clone()),
             State::Loading => Err(NotReady::Loading(self.config.name.clone())),
@@ -80,7 +86,10 @@ impl PluginSlot {
             Ok(loaded) => (State::Ready(loaded), Ok(())),
             Err(error) => (State::Broken(format!("{error:#}").into()), Err(error)),
         };
-        *self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner) = state;
+        *self
+            .state
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = state;
         answer
     }
 }
@@ -92,7 +101,11 @@ impl PluginSlot {
 pub async fn load(config: &PluginConfig, engine: &Engine) -> Result<Loaded> {
     let file = config.file.clone();
     let engine = engine.clone();
-    let (name, limits, grants) = (config.name.clone(), config.limits.clone(), config.grants.clone());
+    let (name, limits, grants) = (
+        config.name.clone(),
+        config.limits.clone(),
+        config.grants.clone(),
+    );
     let pinned = config.digest;
     // Reading and compiling block.
     let loaded = tokio::task::spawn_blocking(move || {
@@ -118,9 +131,15 @@ pub async fn load(config: &PluginConfig, engine: &Engine) -> Result<Loaded> {
         Err(SettingsError::Failure(failure)) => {
             anyhow::bail!("its settings could not be checked: {failure}")
         }
-        Err(SettingsError::Host(fault)) => anyhow::bail!("its settings could not be checked: {fault}"),
+        Err(SettingsError::Host(fault)) => {
+            anyhow::bail!("its settings could not be checked: {fault}")
+        }
     };
-    ensure!(problems.is_empty(), "its settings can't be used: {}", list(&problems));
+    ensure!(
+        problems.is_empty(),
+        "its settings can't be used: {}",
+        list(&problems)
+    );
     Ok(loaded)
 }
 
@@ -131,7 +150,11 @@ pub fn list(problems: &[Problem]) -> String {
         for part in [problem.line, problem.column].into_iter().flatten() {
             place.push_str(&format!(":{part}"));
         }
-        if place.is_empty() { problem.message.clone() } else { format!("{place}: {}", problem.message) }
+        if place.is_empty() {
+            problem.message.clone()
+        } else {
+            format!("{place}: {}", problem.message)
+        }
     };
     problems.iter().map(one).collect::<Vec<_>>().join("; ")
 }

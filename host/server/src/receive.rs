@@ -56,7 +56,9 @@ struct Receipt {
 /// Why a request was turned away.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("there is no such hook: the address is /hooks/gitlab/INSTANCE/HOOK with the names of Penstock's configuration")]
+    #[error(
+        "there is no such hook: the address is /hooks/gitlab/INSTANCE/HOOK with the names of Penstock's configuration"
+    )]
     UnknownHook,
     #[error("the body is larger than {LARGEST_BODY} bytes")]
     TooLarge,
@@ -125,14 +127,21 @@ pub async fn receive(
             let status = refused.status();
             // Names that nobody configured come from the network: they are no labels.
             let known = !matches!(refused, Refused::UnknownHook);
-            let (instance, hook) =
-                if known { (instance.as_str(), hook.as_str()) } else { ("unknown", "unknown") };
+            let (instance, hook) = if known {
+                (instance.as_str(), hook.as_str())
+            } else {
+                ("unknown", "unknown")
+            };
             metrics.received(instance, hook, refused.word());
             let cause = std::error::Error::source(&refused).map(ToString::to_string);
             if status.is_server_error() {
                 tracing::error!(hook, error = %refused, cause, "a delivery was not taken in");
             } else {
-                tracing::warn!(hook, reason = refused.word(), "a request to a hook was turned away");
+                tracing::warn!(
+                    hook,
+                    reason = refused.word(),
+                    "a request to a hook was turned away"
+                );
             }
             let answer = serde_json::json!({ "error": refused.to_string() });
             (status, Json(answer)).into_response()
@@ -159,15 +168,21 @@ async fn take_in(
     if announced.is_some_and(|length| length > LARGEST_BODY) {
         return Err(Refused::TooLarge);
     }
-    let _share = receiver.budget.take(announced.unwrap_or(LARGEST_BODY)).await?;
+    let _share = receiver
+        .budget
+        .take(announced.unwrap_or(LARGEST_BODY))
+        .await?;
     let body = read(body).await?;
     let large = body.len() > LARGE;
     let check = {
-        let (hook_name, headers, instance_name) = (hook_name.clone(), headers.clone(), instance_name.clone());
+        let (hook_name, headers, instance_name) =
+            (hook_name.clone(), headers.clone(), instance_name.clone());
         move || accept(&instance, &instance_name, &hook_name, &headers, body)
     };
     let accepted = if large {
-        tokio::task::spawn_blocking(check).await.map_err(|_| Refused::Broken)??
+        tokio::task::spawn_blocking(check)
+            .await
+            .map_err(|_| Refused::Broken)??
     } else {
         check()?
     };
@@ -209,9 +224,14 @@ fn accept(
 fn new_delivery(live: &Live, accepted: &Accepted) -> NewDelivery {
     let claim = accepted.project();
     let path = claim.path.as_ref().map(|path| path.as_str());
-    let tenant = path.and_then(|path| live.belonging(path).ok()).map(|found| found.tenant.name());
+    let tenant = path
+        .and_then(|path| live.belonging(path).ok())
+        .map(|found| found.tenant.name());
     NewDelivery {
-        key: DeliveryKey { instance: accepted.instance().clone(), id: accepted.delivery().clone() },
+        key: DeliveryKey {
+            instance: accepted.instance().clone(),
+            id: accepted.delivery().clone(),
+        },
         hook: accepted.hook().clone(),
         event_header: accepted.event().to_owned(),
         kind: accepted.kind().to_owned(),
@@ -240,7 +260,9 @@ fn receipt(live: &Live, accepted: &Accepted, appended: &Appended) -> (StatusCode
             Some(crate::text::time(*first_received_at)),
             Some(format!("penstock deliveries retry {id}")),
         ),
-        Appended::SameEvent { first } => (StatusCode::OK, "same-event", Some(first.to_string()), None),
+        Appended::SameEvent { first } => {
+            (StatusCode::OK, "same-event", Some(first.to_string()), None)
+        }
     };
     let receipt = Receipt {
         delivery: id.clone(),

@@ -58,7 +58,9 @@ async fn watch(host: Arc<Host>, cluster: Cluster) {
             }
         }
         futures_util::stream::iter(latest.into_values())
-            .for_each_concurrent(AT_ONCE, |(status, deleted)| look(&host, &cluster, status, deleted))
+            .for_each_concurrent(AT_ONCE, |(status, deleted)| {
+                look(&host, &cluster, status, deleted)
+            })
             .await;
         if !listings.is_empty() {
             find_vanished(&host, &cluster).await;
@@ -96,7 +98,11 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
     if known.run.state == status.state {
         return;
     }
-    let failed = if status.state == RunState::Failed { failed_task(cluster, &status).await } else { None };
+    let failed = if status.state == RunState::Failed {
+        failed_task(cluster, &status).await
+    } else {
+        None
+    };
     let reason = failed.clone().unwrap_or_else(|| said(&status));
     observe(host, &known, status, reason, failed).await;
 }
@@ -127,7 +133,13 @@ async fn failed_task(cluster: &Cluster, status: &RunStatus) -> Option<String> {
     }
 }
 
-async fn observe(host: &Host, known: &StoredRun, status: RunStatus, reason: String, failed: Option<String>) {
+async fn observe(
+    host: &Host,
+    known: &StoredRun,
+    status: RunStatus,
+    reason: String,
+    failed: Option<String>,
+) {
     let follow_up = tell(status.effect, known, status.state, &reason);
     let observation = RunObservation {
         id: status.effect,
@@ -174,7 +186,11 @@ async fn vanished(host: &Host, cluster: &Cluster, known: &StoredRun, uid: &str) 
 async fn record(host: &Host, known: &StoredRun, observation: RunObservation) {
     let state = observation.state;
     loop {
-        match host.store.run_observed(observation.clone(), Timestamp::now()).await {
+        match host
+            .store
+            .run_observed(observation.clone(), Timestamp::now())
+            .await
+        {
             Ok(true) => {
                 tracing::info!(
                     delivery.id = %known.delivery.id, run = known.name, state = state.as_str(), "a run moved on"
@@ -203,14 +219,18 @@ async fn find_vanished(host: &Host, cluster: &Cluster) {
             return;
         }
     };
-    let created = waiting.into_iter().filter_map(|run| run.uid.clone().map(|uid| (run, uid)));
+    let created = waiting
+        .into_iter()
+        .filter_map(|run| run.uid.clone().map(|uid| (run, uid)));
     futures_util::stream::iter(created)
         .for_each_concurrent(AT_ONCE, |(known, uid)| async move {
             // A run that was created after the listing is there: the cluster itself is asked.
             match cluster.run_status(&known.namespace, &known.name).await {
                 Ok(Some(status)) if status.uid == uid => {}
                 Ok(_) => vanished(host, cluster, &known, &uid).await,
-                Err(error) => tracing::warn!(%error, run = known.name, "a run could not be looked for"),
+                Err(error) => {
+                    tracing::warn!(%error, run = known.name, "a run could not be looked for")
+                }
             }
         })
         .await;
@@ -225,5 +245,13 @@ fn tell(id: EffectId, known: &StoredRun, state: RunState, reason: &str) -> Order
         merge_request: known.run.merge_request,
         source_project: known.source_project,
     };
-    status::of_run(id, about, News { state, reason, url: known.run.web_url.as_deref() })
+    status::of_run(
+        id,
+        about,
+        News {
+            state,
+            reason,
+            url: known.run.web_url.as_deref(),
+        },
+    )
 }

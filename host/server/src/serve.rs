@@ -85,7 +85,8 @@ pub fn start(
     let router = http::router(Arc::clone(host), loops.contains(&Loop::Receive));
     let stopped = stop.clone();
     tasks.spawn(async move {
-        let serving = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
+        let serving =
+            axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
         if let Err(error) = serving.await {
             tracing::error!(%error, "HTTP is no longer served");
         }
@@ -106,13 +107,20 @@ pub fn start(
 
 async fn join(mut tasks: JoinSet<()>) {
     let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(PATIENCE + Duration::from_secs(5), all).await.is_err() {
+    if tokio::time::timeout(PATIENCE + Duration::from_secs(5), all)
+        .await
+        .is_err()
+    {
         tracing::warn!("some work did not end in time; it is given up and will be taken up again");
         tasks.shutdown().await;
     }
 }
 
-fn work(host: &Arc<Host>, queue: Queue, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+fn work(
+    host: &Arc<Host>,
+    queue: Queue,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
     let host = Arc::clone(host);
     let lanes = Lanes {
         queue,
@@ -128,10 +136,16 @@ fn work(host: &Arc<Host>, queue: Queue, stop: CancellationToken) -> impl Future<
         let ended = stop.clone();
         match queue {
             Queue::Dispatch => {
-                lanes::run(store, lanes, stop, |claim| dispatch::lane(Arc::clone(&host), claim, ended.clone())).await;
+                lanes::run(store, lanes, stop, |claim| {
+                    dispatch::lane(Arc::clone(&host), claim, ended.clone())
+                })
+                .await;
             }
             Queue::Act => {
-                lanes::run(store, lanes, stop, |claim| act::lane(Arc::clone(&host), claim, ended.clone())).await;
+                lanes::run(store, lanes, stop, |claim| {
+                    act::lane(Arc::clone(&host), claim, ended.clone())
+                })
+                .await;
             }
         }
     }
@@ -159,7 +173,11 @@ async fn load_plugins(host: Arc<Host>, stop: CancellationToken) {
         }
         host.store.wake(Queue::Dispatch).notify_one();
         tries = if broken { tries + 1 } else { 0 };
-        let again = if broken { backoff::wait(tries, None, rand::random()) } else { Duration::MAX };
+        let again = if broken {
+            backoff::wait(tries, None, rand::random())
+        } else {
+            Duration::MAX
+        };
         tokio::select! {
             () = stop.cancelled() => {}
             () = changed => tries = 0,
@@ -172,7 +190,9 @@ async fn load_one(host: &Host, slot: &crate::plugins::PluginSlot) -> Result<()> 
     slot.load(&host.engine).await?;
     let loaded = slot.ready()?;
     // A decision can be run again only as long as the plugin's bytes are there.
-    host.store.keep_plugin(loaded.bytes.to_vec(), penstock_model::id::Timestamp::now()).await?;
+    host.store
+        .keep_plugin(loaded.bytes.to_vec(), penstock_model::id::Timestamp::now())
+        .await?;
     Ok(())
 }
 
@@ -198,7 +218,10 @@ async fn reload(host: Arc<Host>, path: PathBuf, stop: CancellationToken) {
             Some(Ok(config)) => match host.reload(Arc::new(config)).await {
                 Ok(()) => tracing::info!("a changed configuration is in force"),
                 Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "a changed configuration can't be used; the old one stays");
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "a changed configuration can't be used; the old one stays"
+                    );
                 }
             },
         }

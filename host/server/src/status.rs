@@ -81,19 +81,41 @@ pub fn of_run<'a>(id: EffectId, about: impl Into<About<'a>>, news: News<'_>) -> 
 /// The status that shows a refused effect; none where there is no commit to show it on.
 pub fn of_refusal(id: EffectId, event: &Event, of: &ProjectOf, refusal: &Refusal) -> Option<Order> {
     let name = refusal.status_name.clone()?;
-    let place = if refusal.path.is_empty() { String::new() } else { format!(" ({})", refusal.path) };
+    let place = if refusal.path.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", refusal.path)
+    };
     let description = format!("not admitted: {}{place}. {}", refusal.rule, refusal.remedy);
     let commit = event.commit.clone()?;
-    Some(order(id, about_event(event, of, commit, name, &description)))
+    Some(order(
+        id,
+        about_event(event, of, commit, name, &description),
+    ))
 }
 
 /// The status that shows a decision that failed; none where there is no commit to show it on.
-pub fn of_failure(id: EffectId, event: &Event, of: &ProjectOf, name: &str, why: &str) -> Option<Order> {
+pub fn of_failure(
+    id: EffectId,
+    event: &Event,
+    of: &ProjectOf,
+    name: &str,
+    why: &str,
+) -> Option<Order> {
     let commit = event.commit.clone()?;
-    Some(order(id, about_event(event, of, commit, name.to_owned(), why)))
+    Some(order(
+        id,
+        about_event(event, of, commit, name.to_owned(), why),
+    ))
 }
 
-fn about_event(event: &Event, of: &ProjectOf, commit: CommitId, name: String, why: &str) -> StatusOrder {
+fn about_event(
+    event: &Event,
+    of: &ProjectOf,
+    commit: CommitId,
+    name: String,
+    why: &str,
+) -> StatusOrder {
     StatusOrder {
         of: of.clone(),
         commit,
@@ -115,7 +137,11 @@ fn order(about: EffectId, status: StatusOrder) -> Order {
         status.target_url.as_deref().unwrap_or_default().as_bytes(),
     ]);
     let key = format!("status/{}/{}", status.state.as_str(), says.hex());
-    Order { id: about.follow_up(&key), key: EffectKey::new(key), task: Task::SetStatus(status) }
+    Order {
+        id: about.follow_up(&key),
+        key: EffectKey::new(key),
+        task: Task::SetStatus(status),
+    }
 }
 
 fn cut(text: &str) -> String {
@@ -169,20 +195,45 @@ mod tests {
     }
 
     fn id() -> EffectId {
-        EffectId::new(&"main".into(), &"d".into(), &"r".into(), 1, &"run/build".into())
+        EffectId::new(
+            &"main".into(),
+            &"d".into(),
+            &"r".into(),
+            1,
+            &"run/build".into(),
+        )
     }
 
     fn told(state: RunState, reason: &str) -> (EffectId, StatusOrder) {
-        let order = of_run(id(), &run(), News { state, reason, url: None });
-        let Task::SetStatus(status) = order.task else { panic!("no status") };
+        let order = of_run(
+            id(),
+            &run(),
+            News {
+                state,
+                reason,
+                url: None,
+            },
+        );
+        let Task::SetStatus(status) = order.task else {
+            panic!("no status")
+        };
         (order.id, status)
     }
 
     #[test]
     fn the_same_news_is_one_post_and_other_news_is_another() {
-        assert_eq!(told(RunState::Running, "a").0, told(RunState::Running, "a").0);
-        assert_ne!(told(RunState::Running, "a").0, told(RunState::Running, "b").0);
-        assert_ne!(told(RunState::Running, "a").0, told(RunState::Failed, "a").0);
+        assert_eq!(
+            told(RunState::Running, "a").0,
+            told(RunState::Running, "a").0
+        );
+        assert_ne!(
+            told(RunState::Running, "a").0,
+            told(RunState::Running, "b").0
+        );
+        assert_ne!(
+            told(RunState::Running, "a").0,
+            told(RunState::Failed, "a").0
+        );
     }
 
     #[test]

@@ -42,7 +42,7 @@ CREATE TABLE deliveries (
     next_at INTEGER,
     why TEXT,
     same_as TEXT,
-    UNIQUE (instance, id)
+    UNIQUE (id, instance)
 ) STRICT;
 CREATE INDEX deliveries_by_digest ON deliveries (instance, received_digest);
 CREATE INDEX deliveries_to_route ON deliveries (lane, seq) WHERE routed = 0;

@@ -2,8 +2,8 @@
 //! from the defaults.
 
 use crate::contract::penstock::plugin::effects::{
-    Action, CancelRuns, CancelScope, Comment, CommentTarget, CommitStatus, Effect, Extension,
-    Plan, Queue, RequestApproval, RunSecret, SecretSource, StartRun, StatusState,
+    Action, CancelRuns, CancelScope, Comment, CommentTarget, CommitStatus, Effect, Extension, Plan,
+    Queue, RequestApproval, RunSecret, SecretSource, StartRun, StatusState,
 };
 use crate::contract::penstock::plugin::types::Problem;
 

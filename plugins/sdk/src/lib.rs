@@ -94,7 +94,11 @@ pub mod imports {
     };
 }
 
-/// The bindings of the world `trigger-plugin`.
+/// The bindings of the world `trigger-plugin`, but for `settings`.
+///
+/// `settings` is exported by every kind of plugin, and the macro that exports an
+/// interface has one name in a crate: so it is a world of its own here, and the
+/// component gets both. A test holds these worlds to those of `wit/`.
 #[doc(hidden)]
 #[allow(
     missing_docs,
@@ -110,11 +114,57 @@ pub mod imports {
 )]
 pub mod contract {
     wit_bindgen::generate!({
-        world: "trigger-plugin",
+        inline: "
+            package penstock:guest;
+            world trigger-part {
+                import penstock:plugin/log@0.1.0;
+                import penstock:plugin/config@0.1.0;
+                import penstock:plugin/delivery@0.1.0;
+                import penstock:plugin/gitlab-read@0.1.0;
+                import penstock:plugin/cluster-read@0.1.0;
+                import penstock:plugin/history@0.1.0;
+                import penstock:plugin/fetch@0.1.0;
+                import penstock:plugin/state@0.1.0;
+                export penstock:plugin/trigger@0.1.0;
+            }
+        ",
         path: "../../wit",
+        generate_all,
         pub_export_macro: true,
         export_macro_name: "export_trigger",
         generate_unused_types: true,
         additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}
+
+/// The bindings of `settings`, which every kind of plugin exports.
+#[doc(hidden)]
+#[allow(
+    missing_docs,
+    unsafe_code,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "generated from wit/, where fields with plain names have no text of their own"
+)]
+pub mod settings_contract {
+    wit_bindgen::generate!({
+        inline: "
+            package penstock:guest;
+            world settings-part {
+                export penstock:plugin/settings@0.1.0;
+            }
+        ",
+        path: "../../wit",
+        pub_export_macro: true,
+        export_macro_name: "export_settings",
+        with: {
+            "penstock:plugin/types@0.1.0": crate::contract::penstock::plugin::types,
+            "penstock:plugin/settings@0.1.0": generate,
+        },
     });
 }

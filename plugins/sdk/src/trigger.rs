@@ -41,7 +41,7 @@ macro_rules! export {
         const _: () = {
             struct Exported;
 
-            impl $crate::contract::exports::penstock::plugin::settings::Guest for Exported {
+            impl $crate::settings_contract::exports::penstock::plugin::settings::Guest for Exported {
                 fn schema() -> ::std::string::String {
                     <$plugin as $crate::Trigger>::schema()
                 }
@@ -66,6 +66,8 @@ macro_rules! export {
             ) -> ::std::result::Result<$crate::Plan, $crate::PluginError> =
                 <Exported as $crate::contract::exports::penstock::plugin::trigger::Guest>::decide;
 
+            #[cfg(target_arch = "wasm32")]
+            $crate::settings_contract::export_settings!(Exported with_types_in $crate::settings_contract);
             #[cfg(target_arch = "wasm32")]
             $crate::contract::export_trigger!(Exported with_types_in $crate::contract);
         };

@@ -39,7 +39,10 @@ impl Compiled<'_> {
             headers: text.uses(Root::Headers),
             changes: false,
         };
-        let expressions = self.when.iter().chain(self.overlays.iter().map(|(_, it)| it));
+        let expressions = self
+            .when
+            .iter()
+            .chain(self.overlays.iter().map(|(_, it)| it));
         let params = self.params.iter().map(|(_, it)| match it {
             Value::Text(text) => texts(text),
             Value::Cel(expression) => expression.needs(),
@@ -61,10 +64,14 @@ pub(crate) fn problems(rule: &Rule) -> Vec<Problem> {
 }
 
 /// Compiles a rule.
-pub(crate) fn compile<'r>(compiler: &Compiler, rule: &'r Rule) -> Result<Compiled<'r>, Vec<Problem>> {
+pub(crate) fn compile<'r>(
+    compiler: &Compiler,
+    rule: &'r Rule,
+) -> Result<Compiled<'r>, Vec<Problem>> {
     let mut problems = Vec::new();
     let names: Vec<&str> = rule.overlays.keys().map(String::as_str).collect();
-    let mut keep = |path: &str, faults: Vec<Fault>| problems.extend(faults.into_iter().map(|it| it.of(path)));
+    let mut keep =
+        |path: &str, faults: Vec<Fault>| problems.extend(faults.into_iter().map(|it| it.of(path)));
 
     let mut when = Vec::new();
     for (path, source) in &rule.when {
@@ -84,14 +91,20 @@ pub(crate) fn compile<'r>(compiler: &Compiler, rule: &'r Rule) -> Result<Compile
     for (name, param) in &rule.params {
         let compiled = match &param.source {
             Source::Text(text) => Text::parse(text, names.iter().copied()).map(Value::Text),
-            Source::Cel(source) => compiler.compile(source, names.iter().copied()).map(Value::Cel),
+            Source::Cel(source) => compiler
+                .compile(source, names.iter().copied())
+                .map(Value::Cel),
         };
         match compiled {
             Ok(value) => params.push((name.as_str(), value)),
             Err(faults) => keep(&below(&below(&rule.path, "params"), name), faults),
         }
     }
-    let comment = match rule.comment.as_deref().map(|it| Text::parse(it, names.iter().copied())) {
+    let comment = match rule
+        .comment
+        .as_deref()
+        .map(|it| Text::parse(it, names.iter().copied()))
+    {
         Some(Ok(text)) => Some(text),
         Some(Err(faults)) => {
             keep(&below(&rule.path, "comment"), faults);
@@ -116,7 +129,14 @@ pub(crate) fn compile<'r>(compiler: &Compiler, rule: &'r Rule) -> Result<Compile
         }
     };
     if problems.is_empty() {
-        Ok(Compiled { rule, when, overlays, params, template, comment })
+        Ok(Compiled {
+            rule,
+            when,
+            overlays,
+            params,
+            template,
+            comment,
+        })
     } else {
         Err(problems)
     }
@@ -131,7 +151,11 @@ fn template(rule: &Rule) -> Option<Result<Template, Vec<Fault>>> {
     };
     Some(template.and_then(|it| {
         let faults = missing_params(rule, &it, text);
-        if faults.is_empty() { Ok(it) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(it)
+        } else {
+            Err(faults)
+        }
     }))
 }
 
@@ -149,14 +173,20 @@ pub(crate) fn missing_params(rule: &Rule, template: &Template, text: &str) -> Ve
 }
 
 /// Orders expressions so that each comes after those it uses.
-fn ordered<'r>(mut left: BTreeMap<&'r str, Expression>) -> Result<Vec<(&'r str, Expression)>, String> {
+fn ordered<'r>(
+    mut left: BTreeMap<&'r str, Expression>,
+) -> Result<Vec<(&'r str, Expression)>, String> {
     let mut done = Vec::new();
     let mut known: BTreeSet<String> = BTreeSet::new();
     while !left.is_empty() {
         let waiting: BTreeSet<String> = left.keys().map(|it| (*it).to_owned()).collect();
         let next = left
             .iter()
-            .find(|(_, it)| it.extensions().iter().all(|name| known.contains(name) || !waiting.contains(name)))
+            .find(|(_, it)| {
+                it.extensions()
+                    .iter()
+                    .all(|name| known.contains(name) || !waiting.contains(name))
+            })
             .map(|(name, _)| *name);
         let Some((name, expression)) = next.and_then(|it| left.remove_entry(it)) else {
             return Err(waiting.into_iter().next().unwrap_or_default());

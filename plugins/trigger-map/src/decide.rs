@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use cel::Context;
+use penstock_sdk::events::NoteTarget;
 use penstock_sdk::{
     CancelRuns, CancelScope, Comment, Event, EventKind, Plan, PluginError, Problem, Queue, StartRun,
 };
-use penstock_sdk::events::NoteTarget;
 use serde_json::{Map, Value};
 
 use crate::compile::{self, Compiled, missing_params};
@@ -32,7 +32,9 @@ pub fn decide(settings: &Settings, event: &Event, world: &dyn World) -> Result<P
         && (!note.created || note.system)
     {
         // Whoever edits an old comment must not start again what it started.
-        return Ok(plan.reason("no rule is asked for a comment that was edited or that GitLab wrote"));
+        return Ok(
+            plan.reason("no rule is asked for a comment that was edited or that GitLab wrote")
+        );
     }
     let compiler = Compiler::new().map_err(PluginError::Other)?;
     let mut compiled = Vec::new();
@@ -66,17 +68,26 @@ pub fn decide(settings: &Settings, event: &Event, world: &dyn World) -> Result<P
         let name = &rule.name;
         match outcome {
             Ok(actions) => plan = actions.add_to(plan, rule, event),
-            Err(Miss::Condition(why)) => plan = plan.reason(format!("rule `{name}` does not match: {why}")),
+            Err(Miss::Condition(why)) => {
+                plan = plan.reason(format!("rule `{name}` does not match: {why}"))
+            }
             Err(Miss::Value(problem)) => {
                 plan = plan
-                    .reason(format!("rule `{name}` matches, but {}: {}", problem.path, problem.message))
+                    .reason(format!(
+                        "rule `{name}` matches, but {}: {}",
+                        problem.path, problem.message
+                    ))
                     .warning(problem);
             }
             Err(Miss::Source(mut found)) => faults.append(&mut found),
             Err(Miss::Failed(error)) => return Err(error),
         }
     }
-    if faults.is_empty() { Ok(plan) } else { Err(PluginError::Source(faults)) }
+    if faults.is_empty() {
+        Ok(plan)
+    } else {
+        Err(PluginError::Source(faults))
+    }
 }
 
 /// Why a rule does nothing.
@@ -121,7 +132,11 @@ fn matched(
         match condition.evaluate(&scope, facts) {
             Ok(Value::Bool(true)) => {}
             Ok(Value::Bool(false)) => return Err(Miss::Condition(format!("`{source}` is false"))),
-            Ok(_) => return Err(Miss::Condition(format!("`{source}` is neither true nor false"))),
+            Ok(_) => {
+                return Err(Miss::Condition(format!(
+                    "`{source}` is neither true nor false"
+                )));
+            }
             Err(why) => return Err(Miss::Condition(format!("`{source}`: {why}"))),
         }
     }
@@ -129,7 +144,9 @@ fn matched(
         return Err(Miss::Condition(why));
     }
     if rule.manifest.is_some() && event.commit.is_none() {
-        return Err(Miss::Condition("the event has no commit that a run could be about".to_owned()));
+        return Err(Miss::Condition(
+            "the event has no commit that a run could be about".to_owned(),
+        ));
     }
     let extensions = Value::Object(extensions);
     let comment = match &compiled.comment {
@@ -149,7 +166,10 @@ fn matched(
             let params = params(compiled, &template, facts, &extensions, &scope)?;
             let uid = uid(&event.delivery, &rule.name);
             template.fill(&params, &uid).map_err(|missing| {
-                Miss::Value(Problem::new(below(&rule.path, "params"), format!("`{missing}` has no value")))
+                Miss::Value(Problem::new(
+                    below(&rule.path, "params"),
+                    format!("`{missing}` has no value"),
+                ))
             })?
         }
         None => Vec::new(),
@@ -222,14 +242,21 @@ impl Actions {
         }
         for (index, run) in self.runs.into_iter().enumerate() {
             // The first is the rule's own; a TriggerTemplate's others are numbered from 2.
-            let suffix = if index == 0 { String::new() } else { format!("-{}", index + 1) };
+            let suffix = if index == 0 {
+                String::new()
+            } else {
+                format!("-{}", index + 1)
+            };
             let pipeline = format!("{}{suffix}", rule.pipeline);
             done.push(format!("starts `{pipeline}`"));
             let mut start = StartRun::new(pipeline, run.to_string());
             start.place.clone_from(&rule.place);
             start.status_name = rule.status_name.as_ref().map(|it| format!("{it}{suffix}"));
             start.keep = rule.keep;
-            start.queue = rule.queue.clone().map(|(name, concurrency)| Queue { name, concurrency });
+            start.queue = rule
+                .queue
+                .clone()
+                .map(|(name, concurrency)| Queue { name, concurrency });
             for (name, source) in &rule.secrets {
                 start = start.secret(name, source.clone());
             }
@@ -238,11 +265,15 @@ impl Actions {
         if let Some(body) = self.comment {
             match commented(event) {
                 Some(Target::MergeRequest(iid)) => {
-                    plan = plan.comment(format!("comment/{name}"), Comment::on_merge_request(iid, body));
+                    plan = plan.comment(
+                        format!("comment/{name}"),
+                        Comment::on_merge_request(iid, body),
+                    );
                     done.push("comments".to_owned());
                 }
                 Some(Target::Commit(commit)) => {
-                    plan = plan.comment(format!("comment/{name}"), Comment::on_commit(commit, body));
+                    plan =
+                        plan.comment(format!("comment/{name}"), Comment::on_commit(commit, body));
                     done.push("comments".to_owned());
                 }
                 None => done.push("has nothing to comment on".to_owned()),
@@ -286,7 +317,11 @@ fn as_code(value: String) -> String {
             it => it,
         })
         .collect();
-    if plain.trim().is_empty() { String::new() } else { format!("`{}`", plain.trim()) }
+    if plain.trim().is_empty() {
+        String::new()
+    } else {
+        format!("`{}`", plain.trim())
+    }
 }
 
 /// Eight characters that differ by event and rule, and are the same when it is decided again.

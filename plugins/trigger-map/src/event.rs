@@ -10,14 +10,31 @@ use serde_json::{Value, json};
 
 /// Every kind that `on` may name.
 pub(crate) const KINDS: [&str; 11] = [
-    "push", "tag_push", "merge_request", "note", "pipeline", "deployment", "release",
-    "token_expiring", "request", "run_finished", "other",
+    "push",
+    "tag_push",
+    "merge_request",
+    "note",
+    "pipeline",
+    "deployment",
+    "release",
+    "token_expiring",
+    "request",
+    "run_finished",
+    "other",
 ];
 
 /// Kinds of a rule without `on`: all but the end of runs, which would start others for ever.
 pub(crate) const KINDS_BY_DEFAULT: [&str; 10] = [
-    "push", "tag_push", "merge_request", "note", "pipeline", "deployment", "release",
-    "token_expiring", "request", "other",
+    "push",
+    "tag_push",
+    "merge_request",
+    "note",
+    "pipeline",
+    "deployment",
+    "release",
+    "token_expiring",
+    "request",
+    "other",
 ];
 
 /// The kind by which rules are chosen. A sweep stands for the push or the change of
@@ -82,42 +99,65 @@ pub(crate) fn view(event: &Event) -> Value {
     }
     match &event.kind {
         EventKind::Push(it) => put("push", push(it)),
-        EventKind::TagPush(it) => put("tag_push", json!({ "message": it.message.as_deref().unwrap_or_default() })),
-        EventKind::MergeRequest(it) => put("merge_request", merge_request(&it.merge_request, Some(it))),
+        EventKind::TagPush(it) => put(
+            "tag_push",
+            json!({ "message": it.message.as_deref().unwrap_or_default() }),
+        ),
+        EventKind::MergeRequest(it) => {
+            put("merge_request", merge_request(&it.merge_request, Some(it)))
+        }
         EventKind::Note(it) => {
             put("note", note(it));
             if let NoteTarget::MergeRequest(merge_request) = &it.target {
                 put("merge_request", self::merge_request(merge_request, None));
             }
         }
-        EventKind::Pipeline(it) => put("pipeline", json!({
-            "id": it.id, "ref": it.ref_, "tag": it.tag, "sha": it.sha, "status": it.status,
-            "source": it.source, "merge_request": it.merge_request.unwrap_or_default(),
-        })),
-        EventKind::Deployment(it) => put("deployment", json!({
-            "id": it.id, "status": it.status, "environment": it.environment,
-            "tier": it.tier.as_deref().unwrap_or_default(), "ref": it.ref_, "sha": it.sha,
-        })),
-        EventKind::Release(it) => put("release", json!({ "tag": it.tag, "name": it.name, "action": it.action })),
-        EventKind::TokenExpiring(it) => put("token_expiring", json!({
-            "token_id": it.token_id, "name": it.name,
-            "owner": it.owner.as_deref().unwrap_or_default(), "expires_at": it.expires_at,
-        })),
+        EventKind::Pipeline(it) => put(
+            "pipeline",
+            json!({
+                "id": it.id, "ref": it.ref_, "tag": it.tag, "sha": it.sha, "status": it.status,
+                "source": it.source, "merge_request": it.merge_request.unwrap_or_default(),
+            }),
+        ),
+        EventKind::Deployment(it) => put(
+            "deployment",
+            json!({
+                "id": it.id, "status": it.status, "environment": it.environment,
+                "tier": it.tier.as_deref().unwrap_or_default(), "ref": it.ref_, "sha": it.sha,
+            }),
+        ),
+        EventKind::Release(it) => put(
+            "release",
+            json!({ "tag": it.tag, "name": it.name, "action": it.action }),
+        ),
+        EventKind::TokenExpiring(it) => put(
+            "token_expiring",
+            json!({
+                "token_id": it.token_id, "name": it.name,
+                "owner": it.owner.as_deref().unwrap_or_default(), "expires_at": it.expires_at,
+            }),
+        ),
         EventKind::Sweep(it) => match &it.merge_request {
             Some(merge_request) => put("merge_request", self::merge_request(merge_request, None)),
-            None => put("push", json!({
-                "before": it.last_decided.as_deref().unwrap_or_default(),
-                "after": it.found.as_deref().unwrap_or_default(),
-                "created": it.last_decided.is_none(),
-                "deleted": it.found.is_none(),
-                "commits": [],
-                "total_commits": 0,
-            })),
+            None => put(
+                "push",
+                json!({
+                    "before": it.last_decided.as_deref().unwrap_or_default(),
+                    "after": it.found.as_deref().unwrap_or_default(),
+                    "created": it.last_decided.is_none(),
+                    "deleted": it.found.is_none(),
+                    "commits": [],
+                    "total_commits": 0,
+                }),
+            ),
         },
-        EventKind::Request(it) => put("request", json!({
-            "name": it.name.as_deref().unwrap_or_default(), "source": it.source,
-            "parameters": pairs(&it.parameters),
-        })),
+        EventKind::Request(it) => put(
+            "request",
+            json!({
+                "name": it.name.as_deref().unwrap_or_default(), "source": it.source,
+                "parameters": pairs(&it.parameters),
+            }),
+        ),
         EventKind::RunFinished(it) => put("run", run(&it.run, it.depth)),
         EventKind::Other(name) => put("other", json!(name)),
     }
@@ -163,7 +203,9 @@ fn code_changed(event: &Event) -> bool {
         EventKind::Push(push) => push.after.is_some(),
         EventKind::TagPush(push) => push.after.is_some(),
         EventKind::MergeRequest(it) => {
-            it.action == "open" || it.action == "reopen" || (it.action == "update" && it.old_head.is_some())
+            it.action == "open"
+                || it.action == "reopen"
+                || (it.action == "update" && it.old_head.is_some())
         }
         EventKind::Sweep(sweep) => sweep.found.is_some(),
         _ => false,
@@ -265,5 +307,8 @@ fn run(run: &events::Run, depth: u32) -> Value {
 }
 
 fn pairs(pairs: &[(String, String)]) -> Value {
-    pairs.iter().map(|(name, value)| (name.clone(), json!(value))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect()
 }

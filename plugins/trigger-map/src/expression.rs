@@ -1,11 +1,17 @@
 //! Expressions in CEL: compiled with every mistake at its place, evaluated with
 //! errors that a person can read.
+//!
+//! They are parsed by `cel`'s Pratt parser. Its default, made by ANTLR, takes 1.2 ms
+//! for the first expression of a process, against 20 µs, and a plugin is a fresh
+//! process for each event; it also makes the component a sixth larger. The Pratt
+//! parser keeps no offsets, so the place of an unknown name is looked up in the text.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cel::common::ast::{Expr, operators};
-use cel::{Context, Env, ExecutionError, Program};
+use cel::parser::PrattParser;
+use cel::{Context, Env, ExecutionError};
 use serde_json::Value;
 
 use crate::facts::{Facts, Needs};
@@ -14,11 +20,14 @@ use crate::functions;
 use crate::names::{self, Uses};
 use crate::read::shortened;
 
+/// More than this is no rule.
+const MAX_NODES: usize = 10_000;
+
 /// An expression that compiled and names only what there is.
 #[derive(Debug)]
 pub(crate) struct Expression {
     source: String,
-    program: Program,
+    parsed: cel::parser::Expression,
     uses: Uses,
 }
 
@@ -39,25 +48,41 @@ impl Compiler {
         source: &str,
         extensions: impl IntoIterator<Item = &'n str>,
     ) -> Result<Expression, Vec<Fault>> {
-        let program = self.environment.compile(source).map_err(|errors| {
-            errors.errors.into_iter().map(|error| syntax_fault(source, error.pos, &error.msg)).collect::<Vec<_>>()
+        let parser = PrattParser::new().max_expression_node_count(MAX_NODES);
+        let parsed = parser.parse(source).map_err(|errors| {
+            let faults = errors.errors.into_iter();
+            faults
+                .map(|error| syntax_fault(source, error.pos, &error.msg))
+                .collect::<Vec<_>>()
         })?;
-        let mut uses = names::uses(program.expression());
+        let mut uses = names::uses(&parsed);
         let known: Vec<&str> = extensions.into_iter().collect();
-        let place = |id| program.source_info().offset_for(id).map(|(start, _)| start as usize);
         let mut faults: Vec<Fault> = std::mem::take(&mut uses.unknown)
             .into_iter()
-            .map(|(id, message)| match place(id) {
+            .map(|(name, message)| match word_at(source, &name) {
                 Some(offset) => Fault::at(source, offset, message),
                 None => Fault::new(message),
             })
             .collect();
-        for name in uses.extensions.iter().filter(|it| !known.contains(&it.as_str())) {
+        for name in uses
+            .extensions
+            .iter()
+            .filter(|it| !known.contains(&it.as_str()))
+        {
             let hint = crate::fault::hint(name, known.iter().copied());
-            faults.push(Fault::new(format!("`extensions.{name}` is not in `let`{hint}")));
+            let message = format!("`extensions.{name}` is not in `let`{hint}");
+            faults.push(Fault::at(
+                source,
+                word_at(source, name).unwrap_or_default(),
+                message,
+            ));
         }
         if faults.is_empty() {
-            Ok(Expression { source: source.to_owned(), program, uses })
+            Ok(Expression {
+                source: source.to_owned(),
+                parsed,
+                uses,
+            })
         } else {
             Err(faults)
         }
@@ -66,7 +91,7 @@ impl Compiler {
     /// The parts of a condition that must all hold, each an expression of its own,
     /// so that the one that fails can be named.
     pub(crate) fn conjuncts(&self, whole: Expression, extensions: &[&str]) -> Vec<Expression> {
-        let is_and = matches!(&whole.program.expression().expr, Expr::Call(call) if call.func_name == operators::LOGICAL_AND);
+        let is_and = matches!(&whole.parsed.expr, Expr::Call(call) if call.func_name == operators::LOGICAL_AND);
         if !is_and {
             return vec![whole];
         }
@@ -119,13 +144,19 @@ impl Expression {
     ///
     /// # Errors
     /// Why it has none, for a person.
-    pub(crate) fn evaluate(&self, context: &Context<'_, '_>, facts: &Facts) -> Result<Value, String> {
+    pub(crate) fn evaluate(
+        &self,
+        context: &Context<'_, '_>,
+        facts: &Facts,
+    ) -> Result<Value, String> {
         if let Some(Err(why)) = &facts.changes
             && self.needs().changes
         {
             return Err(format!("the changed paths are not to be had: {why}"));
         }
-        let value = self.program.execute(context).map_err(|error| explained(&error))?;
+        let value = context
+            .resolve(&self.parsed)
+            .map_err(|error| explained(&error))?;
         functions::to_json(&value)
     }
 }
@@ -149,6 +180,30 @@ fn syntax_fault(source: &str, (line, column): (isize, isize), message: &str) -> 
         place: (!source.is_empty()).then_some((line, column)),
         message: format!("is not CEL: {first}"),
     }
+}
+
+/// Where a word stands, in no string and not as a part of another word.
+fn word_at(source: &str, word: &str) -> Option<usize> {
+    let bytes = source.as_bytes();
+    let inside = |at: usize| {
+        bytes
+            .get(at)
+            .is_some_and(|it| it.is_ascii_alphanumeric() || *it == b'_')
+    };
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        if matches!(byte, b'\'' | b'"') {
+            let raw = at > 0 && matches!(bytes.get(at - 1), Some(b'r' | b'R'));
+            at = string_end(source, at, raw);
+            continue;
+        }
+        let starts = at == 0 || !inside(at - 1);
+        if starts && bytes.get(at..)?.starts_with(word.as_bytes()) && !inside(at + word.len()) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
 }
 
 /// The texts between `&&` that are in no bracket and no string.
@@ -186,7 +241,11 @@ fn string_end(source: &str, at: usize, raw: bool) -> usize {
     let rest = source.get(at..).unwrap_or_default();
     let single = rest.get(..1).unwrap_or_default();
     let triple = single.repeat(3);
-    let quote = if rest.starts_with(&triple) { triple.as_str() } else { single };
+    let quote = if rest.starts_with(&triple) {
+        triple.as_str()
+    } else {
+        single
+    };
     let mut end = quote.len();
     while let Some(tail) = rest.get(end..).filter(|it| !it.is_empty()) {
         if tail.starts_with(quote) {
@@ -217,18 +276,43 @@ mod tests {
     fn check_fault(source: &str, place: (u32, u32), message: &str) {
         let fault = fault(source);
         assert_eq!(fault.place, Some(place), "{source}: {fault:?}");
-        assert!(fault.message.contains(message), "{source}: {}", fault.message);
+        assert!(
+            fault.message.contains(message),
+            "{source}: {}",
+            fault.message
+        );
     }
 
     #[test]
     fn a_mistake_has_its_line_and_column() {
         check_fault("event.branch = 'main'", (1, 14), "is not CEL");
-        check_fault("event.branch == 'main' &&\n  (body.x", (2, 10), "is not CEL");
+        check_fault("1 +", (1, 4), "expecting expression");
+        check_fault(
+            "event.branch == 'main' &&\n  (body.x",
+            (2, 10),
+            "is not CEL",
+        );
         check_fault("evnt.branch == ''", (1, 1), "did you mean `event`?");
-        check_fault("true &&\n event.brnch == ''", (2, 7), "did you mean `branch`?");
-        check_fault("event.merge_request.targt_branch == ''", (1, 20), "target_branch");
-        check_fault("event.branch.startWith('x')", (1, 23), "did you mean `startsWith`?");
-        check_fault("'ä' == event.brnch", (1, 13), "did you mean `branch`?");
+        check_fault(
+            "true &&\n event.brnch == ''",
+            (2, 8),
+            "did you mean `branch`?",
+        );
+        check_fault(
+            "event.merge_request.targt_branch == ''",
+            (1, 21),
+            "target_branch",
+        );
+        check_fault(
+            "event.branch.startWith('x')",
+            (1, 14),
+            "did you mean `startsWith`?",
+        );
+        check_fault(
+            "'brnch ä' == event.brnch",
+            (1, 20),
+            "did you mean `branch`?",
+        );
     }
 
     #[test]
@@ -241,13 +325,21 @@ mod tests {
     #[test]
     fn secrets_can_not_be_compared_and_the_message_says_why() {
         let fault = fault("header.canonical('X').compareSecret('token', 'name')");
-        assert!(fault.message.contains("never sees a secret"), "{}", fault.message);
+        assert!(
+            fault.message.contains("never sees a secret"),
+            "{}",
+            fault.message
+        );
     }
 
     #[test]
     fn extensions_must_be_given_by_let() {
         assert!(compile("extensions.version == ''").is_ok());
-        assert!(fault("extensions.verson == ''").message.contains("did you mean `version`?"));
+        assert!(
+            fault("extensions.verson == ''")
+                .message
+                .contains("did you mean `version`?")
+        );
     }
 
     #[test]
@@ -258,7 +350,10 @@ mod tests {
         }
         check("a && b", &["a", "b"]);
         check("a && (b && c) && [d && e]", &["a", "(b && c)", "[d && e]"]);
-        check("x == '&&' && y == \"a\\\"&&\"", &["x == '&&'", "y == \"a\\\"&&\""]);
+        check(
+            "x == '&&' && y == \"a\\\"&&\"",
+            &["x == '&&'", "y == \"a\\\"&&\""],
+        );
         check("x == r'\\' && y", &["x == r'\\'", "y"]);
         check("x == '''it's && ''' && y", &["x == '''it's && '''", "y"]);
     }
@@ -266,9 +361,13 @@ mod tests {
     #[test]
     fn a_condition_with_or_stays_whole() {
         let compiler = Compiler::new().unwrap();
-        let whole = compiler.compile("event.branch == 'a' || event.fork && event.protected", []).unwrap();
+        let whole = compiler
+            .compile("event.branch == 'a' || event.fork && event.protected", [])
+            .unwrap();
         assert_eq!(compiler.conjuncts(whole, &[]).len(), 1);
-        let both = compiler.compile("(event.branch == 'a' || event.fork) && event.protected", []).unwrap();
+        let both = compiler
+            .compile("(event.branch == 'a' || event.fork) && event.protected", [])
+            .unwrap();
         assert_eq!(compiler.conjuncts(both, &[]).len(), 2);
     }
 
@@ -288,7 +387,7 @@ mod tests {
                 continue;
             }
             let unknown = |call: String| {
-                let answer = compiler.environment.compile(&call).unwrap().execute(&context);
+                let answer = context.resolve(&PrattParser::new().parse(&call).unwrap());
                 matches!(answer, Err(ExecutionError::UndeclaredReference(_)))
             };
             let global = unknown(format!("{name}(1)"));

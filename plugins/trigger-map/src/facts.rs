@@ -53,7 +53,14 @@ pub(crate) enum Root {
 
 impl Root {
     /// All names, for hints.
-    pub(crate) const NAMES: [&'static str; 6] = ["event", "body", "header", "headers", "extensions", "context"];
+    pub(crate) const NAMES: [&'static str; 6] = [
+        "event",
+        "body",
+        "header",
+        "headers",
+        "extensions",
+        "context",
+    ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -98,7 +105,11 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn gather(event: &Event, world: &dyn World, needs: Needs) -> Result<Self, PluginError> {
+    pub(crate) fn gather(
+        event: &Event,
+        world: &dyn World,
+        needs: Needs,
+    ) -> Result<Self, PluginError> {
         let body = if needs.body {
             serde_json::from_str(&world.payload())
                 .map_err(|error| PluginError::Other(format!("the payload is not JSON: {error}")))?
@@ -119,7 +130,9 @@ impl Facts {
             body,
             headers: json!(headers),
             context: json!({ "eventID": event.delivery }),
-            changes: needs.changes.then(|| world.changes().map(|it| changes(&it))),
+            changes: needs
+                .changes
+                .then(|| world.changes().map(|it| changes(&it))),
         })
     }
 
@@ -149,7 +162,11 @@ pub(crate) fn canonical(name: &str) -> String {
     let mut upper = true;
     name.chars()
         .map(|it| {
-            let written = if upper { it.to_ascii_uppercase() } else { it.to_ascii_lowercase() };
+            let written = if upper {
+                it.to_ascii_uppercase()
+            } else {
+                it.to_ascii_lowercase()
+            };
             upper = it == '-';
             written
         })

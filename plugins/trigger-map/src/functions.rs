@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use cel::extractors::This;
 use cel::objects::Key;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
@@ -75,7 +75,12 @@ pub(crate) fn to_json(value: &Value) -> Result<Json, String> {
             .iter()
             .map(|(name, it)| Ok((name.to_string(), to_json(it)?)))
             .collect::<Result<_, String>>()?,
-        other => return Err(format!("a {} is no value that a run can take", other.type_of())),
+        other => {
+            return Err(format!(
+                "a {} is no value that a run can take",
+                other.type_of()
+            ));
+        }
     })
 }
 
@@ -92,13 +97,18 @@ fn failed(function: &str, message: impl ToString) -> ExecutionError {
 }
 
 fn truncate(This(text): This<Arc<String>>, length: i64) -> Answer {
-    let length = usize::try_from(length).map_err(|_| failed("truncate", "the length is negative"))?;
+    let length =
+        usize::try_from(length).map_err(|_| failed("truncate", "the length is negative"))?;
     Ok(Value::from(text.chars().take(length).collect::<String>()))
 }
 
 fn decode_base64(This(text): This<Arc<String>>) -> Answer {
-    let bytes = BASE64.decode(text.as_str()).map_err(|error| failed("decodeb64", error))?;
-    String::from_utf8(bytes).map(Value::from).map_err(|_| failed("decodeb64", "is not UTF-8"))
+    let bytes = BASE64
+        .decode(text.as_str())
+        .map_err(|error| failed("decodeb64", error))?;
+    String::from_utf8(bytes)
+        .map(Value::from)
+        .map_err(|_| failed("decodeb64", "is not UTF-8"))
 }
 
 fn parse_json(This(text): This<Arc<String>>) -> Answer {
@@ -132,7 +142,9 @@ fn header_canonical(This(headers): This<Value>, name: Arc<String>) -> Answer {
 
 /// The first value of a header, whatever the case of its name.
 fn header(headers: &Value, name: &str) -> Option<Arc<String>> {
-    let Value::Map(headers) = headers else { return None };
+    let Value::Map(headers) = headers else {
+        return None;
+    };
     let wanted = canonical(name);
     headers.map.iter().find_map(|(name, value)| {
         if canonical(&name.to_string()) != wanted {
@@ -149,9 +161,17 @@ fn header(headers: &Value, name: &str) -> Option<Arc<String>> {
     })
 }
 
-fn translate(This(text): This<Arc<String>>, pattern: Arc<String>, replacement: Arc<String>) -> Answer {
+fn translate(
+    This(text): This<Arc<String>>,
+    pattern: Arc<String>,
+    replacement: Arc<String>,
+) -> Answer {
     let pattern = regex::Regex::new(&pattern).map_err(|error| failed("translate", error))?;
-    Ok(Value::from(pattern.replace_all(&text, replacement.as_str()).into_owned()))
+    Ok(Value::from(
+        pattern
+            .replace_all(&text, replacement.as_str())
+            .into_owned(),
+    ))
 }
 
 fn first(This(list): This<Value>) -> Answer {
@@ -164,7 +184,12 @@ fn last(This(list): This<Value>) -> Answer {
 
 fn end(function: &str, list: &Value, pick: fn(&[Value]) -> Option<&Value>) -> Answer {
     match list {
-        Value::List(items) => pick(items).cloned().ok_or_else(|| failed(function, "the list is empty")),
-        other => Err(failed(function, format!("a {} is no list", other.type_of()))),
+        Value::List(items) => pick(items)
+            .cloned()
+            .ok_or_else(|| failed(function, "the list is empty")),
+        other => Err(failed(
+            function,
+            format!("a {} is no list", other.type_of()),
+        )),
     }
 }

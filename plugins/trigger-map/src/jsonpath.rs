@@ -49,7 +49,8 @@ impl Path {
             };
             rest = rest.get(used..).unwrap_or_default();
         }
-        let query = JsonPath::parse(&query).map_err(|error| format!("is not a path: {}", error.message()))?;
+        let query = JsonPath::parse(&query)
+            .map_err(|error| format!("is not a path: {}", error.message()))?;
         Ok(Self { query, names })
     }
 

@@ -9,24 +9,87 @@ use crate::event;
 use crate::fault::hint;
 
 /// Variables of every expression.
-pub(crate) const VARIABLES: [&str; 7] =
-    ["event", "body", "header", "headers", "changes", "context", "extensions"];
+pub(crate) const VARIABLES: [&str; 7] = [
+    "event",
+    "body",
+    "header",
+    "headers",
+    "changes",
+    "context",
+    "extensions",
+];
 
 /// Types that CEL knows by name.
 const TYPES: [&str; 10] = [
-    "bool", "bytes", "double", "dyn", "int", "list", "map", "null_type", "string", "uint",
+    "bool",
+    "bytes",
+    "double",
+    "dyn",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "uint",
 ];
 
 /// Functions of CEL's standard library, its string, list and encoder extensions,
 /// and those of Tekton's interceptor.
 pub(crate) const FUNCTIONS: [&str; 54] = [
-    "base64.decode", "base64.encode", "bool", "bytes", "canonical", "charAt", "contains",
-    "decodeb64", "distinct", "double", "dyn", "endsWith", "first", "flatten", "format", "hasValue",
-    "indexOf", "int", "join", "last", "lastIndexOf", "lists.range", "lowerAscii", "marshalJSON",
-    "match", "matches", "optional.none", "optional.of", "optional.ofNonZeroValue", "or", "orValue",
-    "parseJSON", "parseYAML", "replace", "reverse", "size", "slice", "sort", "split",
-    "startsWith", "string", "strings.quote", "substring", "translate", "trim", "truncate", "type",
-    "uint", "upperAscii", "value", "has", "all", "exists", "exists_one",
+    "base64.decode",
+    "base64.encode",
+    "bool",
+    "bytes",
+    "canonical",
+    "charAt",
+    "contains",
+    "decodeb64",
+    "distinct",
+    "double",
+    "dyn",
+    "endsWith",
+    "first",
+    "flatten",
+    "format",
+    "hasValue",
+    "indexOf",
+    "int",
+    "join",
+    "last",
+    "lastIndexOf",
+    "lists.range",
+    "lowerAscii",
+    "marshalJSON",
+    "match",
+    "matches",
+    "optional.none",
+    "optional.of",
+    "optional.ofNonZeroValue",
+    "or",
+    "orValue",
+    "parseJSON",
+    "parseYAML",
+    "replace",
+    "reverse",
+    "size",
+    "slice",
+    "sort",
+    "split",
+    "startsWith",
+    "string",
+    "strings.quote",
+    "substring",
+    "translate",
+    "trim",
+    "truncate",
+    "type",
+    "uint",
+    "upperAscii",
+    "value",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
 ];
 
 /// What an expression takes from outside.
@@ -35,13 +98,17 @@ pub(crate) struct Uses {
     pub(crate) variables: BTreeSet<String>,
     /// Names of `let`.
     pub(crate) extensions: BTreeSet<String>,
-    /// Ids of nodes with a name that is unknown, and what is wrong with it.
-    pub(crate) unknown: Vec<(u64, String)>,
+    /// Names that are unknown, and what is wrong with each.
+    pub(crate) unknown: Vec<(String, String)>,
 }
 
 /// Looks at every name of an expression.
 pub(crate) fn uses(expression: &IdedExpr) -> Uses {
-    let mut walk = Walk { uses: Uses::default(), bound: Vec::new(), sample: event::sample() };
+    let mut walk = Walk {
+        uses: Uses::default(),
+        bound: Vec::new(),
+        sample: event::sample(),
+    };
     walk.node(expression);
     walk.uses
 }
@@ -64,7 +131,11 @@ fn check_below<'n>(sample: &Value, names: impl Iterator<Item = &'n str>) -> Resu
                     return Err(format!("no event has `{path}.{name}`{hint}"));
                 }
             },
-            _ => return Err(format!("`{path}` has nothing below it, so there is no `{path}.{name}`")),
+            _ => {
+                return Err(format!(
+                    "`{path}` has nothing below it, so there is no `{path}.{name}`"
+                ));
+            }
         };
         path = format!("{path}.{name}");
     }
@@ -82,7 +153,7 @@ impl Walk {
     fn node(&mut self, node: &IdedExpr) {
         match &node.expr {
             Expr::Unspecified | Expr::Literal(_) => {}
-            Expr::Ident(name) => self.variable(node.id, name),
+            Expr::Ident(name) => self.variable(name),
             Expr::Select(select) => {
                 self.selection(node);
                 self.node(&select.operand);
@@ -95,7 +166,7 @@ impl Walk {
                 match namespace.filter(|it| FUNCTIONS.contains(&it.as_str())) {
                     Some(_) => {}
                     None => {
-                        self.function(node.id, &call.func_name);
+                        self.function(&call.func_name);
                         if let Some(target) = &call.target {
                             self.node(target);
                         }
@@ -116,7 +187,10 @@ impl Walk {
                 }
             }
             Expr::Struct(it) => {
-                self.uses.unknown.push((node.id, format!("there is no type `{}`", it.type_name)));
+                self.uses.unknown.push((
+                    it.type_name.clone(),
+                    format!("there is no type `{}`", it.type_name),
+                ));
                 for entry in &it.entries {
                     self.entry(&entry.expr);
                 }
@@ -146,20 +220,24 @@ impl Walk {
         }
     }
 
-    fn variable(&mut self, id: u64, name: &str) {
-        if name.starts_with('@') || self.bound.iter().any(|it| it == name) || TYPES.contains(&name) {
+    fn variable(&mut self, name: &str) {
+        if name.starts_with('@') || self.bound.iter().any(|it| it == name) || TYPES.contains(&name)
+        {
             return;
         }
         if VARIABLES.contains(&name) {
             self.uses.variables.insert(name.to_owned());
             return;
         }
-        let known = VARIABLES.iter().copied().chain(self.bound.iter().map(String::as_str));
+        let known = VARIABLES
+            .iter()
+            .copied()
+            .chain(self.bound.iter().map(String::as_str));
         let message = format!("there is no variable `{name}`{}", hint(name, known));
-        self.uses.unknown.push((id, message));
+        self.uses.unknown.push((name.to_owned(), message));
     }
 
-    fn function(&mut self, id: u64, name: &str) {
+    fn function(&mut self, name: &str) {
         // Operators have names that no one can write.
         if !name.starts_with(|it: char| it.is_ascii_alphabetic()) || FUNCTIONS.contains(&name) {
             return;
@@ -169,7 +247,7 @@ impl Walk {
             "timestamp" | "duration" | "parseURL" => format!("`{name}` is not here"),
             _ => format!("there is no function `{name}`{}", hint(name, FUNCTIONS)),
         };
-        self.uses.unknown.push((id, message));
+        self.uses.unknown.push((name.to_owned(), message));
     }
 
     /// A chain such as `event.push.after`, seen from its end.
@@ -187,15 +265,17 @@ impl Walk {
         }
         match (root.as_str(), names.split_last()) {
             ("extensions", Some(_)) => {
-                self.uses.extensions.extend(names.first().map(|it| (*it).to_owned()));
+                self.uses
+                    .extensions
+                    .extend(names.first().map(|it| (*it).to_owned()));
             }
             // What is before the last name is looked at when the walk gets there.
-            ("event", Some((_, before))) => {
+            ("event", Some((last, before))) => {
                 let sample = &self.sample;
                 if check_below(sample, before.iter().copied()).is_ok()
                     && let Err(message) = check_below(sample, names.iter().copied())
                 {
-                    self.uses.unknown.push((node.id, message));
+                    self.uses.unknown.push(((*last).to_owned(), message));
                 }
             }
             _ => {}

@@ -43,7 +43,11 @@ impl World for Host {
             added: changes.added,
             modified: changes.modified,
             deleted: changes.deleted,
-            renamed: changes.renamed.into_iter().map(|it| (it.before, it.after)).collect(),
+            renamed: changes
+                .renamed
+                .into_iter()
+                .map(|it| (it.before, it.after))
+                .collect(),
             truncated: changes.truncated,
         })
     }

@@ -35,9 +35,16 @@ impl Reader {
     }
 
     /// A mapping from names to anything.
-    pub(crate) fn mapping<'v>(&mut self, path: &str, value: &'v Value) -> Vec<(&'v str, &'v Value)> {
+    pub(crate) fn mapping<'v>(
+        &mut self,
+        path: &str,
+        value: &'v Value,
+    ) -> Vec<(&'v str, &'v Value)> {
         match value.as_object() {
-            Some(object) => object.iter().map(|(name, it)| (name.as_str(), it)).collect(),
+            Some(object) => object
+                .iter()
+                .map(|(name, it)| (name.as_str(), it))
+                .collect(),
             None => {
                 self.expected(path, "a mapping", value);
                 Vec::new()

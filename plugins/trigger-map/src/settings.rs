@@ -11,8 +11,22 @@ use crate::fault::hint;
 use crate::read::{Reader, below};
 
 const RULE: [&str; 16] = [
-    "name", "on", "when", "let", "params", "template", "file", "pipeline", "place", "cancel",
-    "keep", "status-name", "queue", "secrets", "comment", "description",
+    "name",
+    "on",
+    "when",
+    "let",
+    "params",
+    "template",
+    "file",
+    "pipeline",
+    "place",
+    "cancel",
+    "keep",
+    "status-name",
+    "queue",
+    "secrets",
+    "comment",
+    "description",
 ];
 
 /// The settings, read.
@@ -102,7 +116,12 @@ impl Settings {
 fn read(json: &str) -> (Option<Settings>, Vec<Problem>) {
     let value: Value = match serde_json::from_str(json) {
         Ok(value) => value,
-        Err(error) => return (None, vec![Problem::new("", format!("is not JSON: {error}"))]),
+        Err(error) => {
+            return (
+                None,
+                vec![Problem::new("", format!("is not JSON: {error}"))],
+            );
+        }
     };
     let mut reader = Reader::default();
     let mut rules = Vec::new();
@@ -122,7 +141,10 @@ fn read(json: &str) -> (Option<Settings>, Vec<Problem>) {
     let mut seen = BTreeMap::new();
     for rule in &rules {
         if let Some(first) = seen.insert(&rule.name, &rule.path) {
-            let message = format!("`{}` is the name of {first} too: names must differ", rule.name);
+            let message = format!(
+                "`{}` is the name of {first} too: names must differ",
+                rule.name
+            );
             reader.problem(&below(&rule.path, "name"), message);
         }
     }
@@ -138,9 +160,13 @@ fn rule(reader: &mut Reader, path: String, value: &Value) -> Option<Rule> {
     };
     let name = name?;
     if !is_name(&name) {
-        reader.problem(&at("name"), "must be of lower-case letters, digits and `-`, at most 63, as in `unit-tests`");
+        reader.problem(
+            &at("name"),
+            "must be of lower-case letters, digits and `-`, at most 63, as in `unit-tests`",
+        );
     }
-    let text = |reader: &mut Reader, key: &str| object.get(key).and_then(|it| reader.text(&at(key), it));
+    let text =
+        |reader: &mut Reader, key: &str| object.get(key).and_then(|it| reader.text(&at(key), it));
     let rule = Rule {
         on: kinds(reader, &at("on"), object.get("on")),
         when: conditions(reader, &at("when"), object.get("when")),
@@ -150,17 +176,26 @@ fn rule(reader: &mut Reader, path: String, value: &Value) -> Option<Rule> {
         pipeline: text(reader, "pipeline").unwrap_or_else(|| name.clone()),
         place: text(reader, "place"),
         cancel: cancel(reader, &at("cancel"), object.get("cancel")),
-        keep: object.get("keep").and_then(|it| reader.count(&at("keep"), it)),
+        keep: object
+            .get("keep")
+            .and_then(|it| reader.count(&at("keep"), it)),
         status_name: text(reader, "status-name"),
-        queue: object.get("queue").and_then(|it| queue(reader, &at("queue"), it)),
+        queue: object
+            .get("queue")
+            .and_then(|it| queue(reader, &at("queue"), it)),
         secrets: secrets(reader, &at("secrets"), object.get("secrets")),
         comment: text(reader, "comment"),
         path: path.clone(),
         name,
     };
-    let acts = ["template", "file", "comment"].iter().any(|key| object.contains_key(*key));
+    let acts = ["template", "file", "comment"]
+        .iter()
+        .any(|key| object.contains_key(*key));
     if !acts && rule.cancel == Cancel::Nothing {
-        reader.problem(&path, "does nothing: give it a `template`, a `file`, a `comment` or `cancel`");
+        reader.problem(
+            &path,
+            "does nothing: give it a `template`, a `file`, a `comment` or `cancel`",
+        );
     }
     Some(rule)
 }
@@ -182,28 +217,42 @@ fn kinds(reader: &mut Reader, path: &str, value: Option<&Value>) -> BTreeSet<Str
     for kind in &kinds {
         if !KINDS.contains(&kind.as_str()) {
             let hint = hint(kind, KINDS);
-            reader.problem(path, format!("there is no kind of event `{kind}`{hint} The kinds are {}", KINDS.join(", ")));
+            reader.problem(
+                path,
+                format!(
+                    "there is no kind of event `{kind}`{hint} The kinds are {}",
+                    KINDS.join(", ")
+                ),
+            );
         }
     }
     kinds.into_iter().collect()
 }
 
 fn conditions(reader: &mut Reader, path: &str, value: Option<&Value>) -> Vec<(String, String)> {
-    let Some(value) = value else { return Vec::new() };
+    let Some(value) = value else {
+        return Vec::new();
+    };
     let listed = value.is_array();
     reader
         .texts(path, value)
         .into_iter()
         .enumerate()
         .map(|(index, text)| {
-            let path = if listed { format!("{path}[{index}]") } else { path.to_owned() };
+            let path = if listed {
+                format!("{path}[{index}]")
+            } else {
+                path.to_owned()
+            };
             (path, text)
         })
         .collect()
 }
 
 fn overlays(reader: &mut Reader, path: &str, value: Option<&Value>) -> BTreeMap<String, String> {
-    let Some(value) = value else { return BTreeMap::new() };
+    let Some(value) = value else {
+        return BTreeMap::new();
+    };
     reader
         .mapping(path, value)
         .into_iter()
@@ -219,11 +268,15 @@ fn overlays(reader: &mut Reader, path: &str, value: Option<&Value>) -> BTreeMap<
 
 fn is_identifier(name: &str) -> bool {
     name.starts_with(|it: char| it.is_ascii_alphabetic() || it == '_')
-        && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'_')
+        && name
+            .bytes()
+            .all(|it| it.is_ascii_alphanumeric() || it == b'_')
 }
 
 fn params(reader: &mut Reader, path: &str, value: Option<&Value>) -> BTreeMap<String, Param> {
-    let Some(value) = value else { return BTreeMap::new() };
+    let Some(value) = value else {
+        return BTreeMap::new();
+    };
     reader
         .mapping(path, value)
         .into_iter()
@@ -237,7 +290,9 @@ fn param(reader: &mut Reader, path: &str, value: &Value) -> Option<Param> {
         Value::Number(_) | Value::Bool(_) => Source::Text(value.to_string()),
         Value::Object(_) => {
             let object = reader.object(path, value, &["cel", "text", "default"])?;
-            let default = object.get("default").and_then(|it| scalar(reader, &below(path, "default"), it));
+            let default = object
+                .get("default")
+                .and_then(|it| scalar(reader, &below(path, "default"), it));
             let source = match (object.get("cel"), object.get("text")) {
                 (Some(cel), None) => Source::Cel(reader.text(&below(path, "cel"), cel)?),
                 (None, Some(text)) => Source::Text(scalar(reader, &below(path, "text"), text)?),
@@ -253,7 +308,10 @@ fn param(reader: &mut Reader, path: &str, value: &Value) -> Option<Param> {
             return None;
         }
     };
-    Some(Param { source, default: None })
+    Some(Param {
+        source,
+        default: None,
+    })
 }
 
 fn scalar(reader: &mut Reader, path: &str, value: &Value) -> Option<String> {
@@ -276,14 +334,21 @@ fn manifest(reader: &mut Reader, path: &str, rule: &Map<String, Value>) -> Optio
         (Some(Value::String(text)), None) => Some(Manifest::Text(text.clone())),
         (Some(value @ Value::Object(_)), None) => Some(Manifest::Value(value.clone())),
         (Some(other), None) => {
-            reader.expected(&below(path, "template"), "a PipelineRun, as a mapping or as YAML text", other);
+            reader.expected(
+                &below(path, "template"),
+                "a PipelineRun, as a mapping or as YAML text",
+                other,
+            );
             None
         }
         (None, Some(file)) => {
             let path = below(path, "file");
             let file = reader.text(&path, file)?;
             if file.starts_with('/') || file.split('/').any(|it| it == ".." || it.is_empty()) {
-                reader.problem(&path, "must be a path in the repository, such as `.ci/build.yaml`");
+                reader.problem(
+                    &path,
+                    "must be a path in the repository, such as `.ci/build.yaml`",
+                );
             }
             Some(Manifest::File(file))
         }
@@ -318,7 +383,9 @@ fn queue(reader: &mut Reader, path: &str, value: &Value) -> Option<(String, Opti
 }
 
 fn secrets(reader: &mut Reader, path: &str, value: Option<&Value>) -> Vec<(String, SecretSource)> {
-    let Some(value) = value else { return Vec::new() };
+    let Some(value) = value else {
+        return Vec::new();
+    };
     let Some(items) = value.as_array() else {
         reader.expected(path, "a list", value);
         return Vec::new();
@@ -332,12 +399,21 @@ fn secrets(reader: &mut Reader, path: &str, value: Option<&Value>) -> Vec<(Strin
 
 fn secret(reader: &mut Reader, path: &str, value: &Value) -> Option<(String, SecretSource)> {
     let object = reader.object(path, value, &["name", "clone", "reference"])?;
-    let name = object.get("name").and_then(|it| reader.text(&below(path, "name"), it));
+    let name = object
+        .get("name")
+        .and_then(|it| reader.text(&below(path, "name"), it));
     let source = match (object.get("clone"), object.get("reference")) {
-        (Some(projects), None) => SecretSource::Clone(reader.texts(&below(path, "clone"), projects)),
-        (None, Some(reference)) => SecretSource::Reference(reader.text(&below(path, "reference"), reference)?),
+        (Some(projects), None) => {
+            SecretSource::Clone(reader.texts(&below(path, "clone"), projects))
+        }
+        (None, Some(reference)) => {
+            SecretSource::Reference(reader.text(&below(path, "reference"), reference)?)
+        }
         _ => {
-            reader.problem(path, "must have either `clone` (other projects, or `[]`) or `reference`");
+            reader.problem(
+                path,
+                "must have either `clone` (other projects, or `[]`) or `reference`",
+            );
             return None;
         }
     };

@@ -26,10 +26,19 @@ impl Template {
     /// Reads YAML or JSON.
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map(|at| (line(at.line()), line(at.column())));
+            let place = error
+                .location()
+                .map(|at| (line(at.line()), line(at.column())));
             let message = error.without_snippet().to_string();
-            let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-            vec![Fault { place, message: format!("is not YAML: {message}") }]
+            let message = message
+                .split(" at line ")
+                .next()
+                .unwrap_or(&message)
+                .to_owned();
+            vec![Fault {
+                place,
+                message: format!("is not YAML: {message}"),
+            }]
         })?;
         let template = Self::from_value(&value)?;
         template.check(text)?;
@@ -38,9 +47,17 @@ impl Template {
 
     /// Takes a document as the settings hold it.
     pub(crate) fn from_value(value: &Value) -> Result<Self, Vec<Fault>> {
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer: &str| {
+            value
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let template = match (text("/kind"), text("/apiVersion")) {
-            ("PipelineRun", _) => Self { runs: vec![value.clone()], declared: None },
+            ("PipelineRun", _) => Self {
+                runs: vec![value.clone()],
+                declared: None,
+            },
             ("TriggerTemplate", version) if version.starts_with("triggers.tekton.dev/") => Self {
                 runs: value
                     .pointer("/spec/resourcetemplates")
@@ -61,31 +78,50 @@ impl Template {
         let mut faults = Vec::new();
         for run in &template.runs {
             let kind = run.get("kind").and_then(Value::as_str).unwrap_or_default();
-            let version = run.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+            let version = run
+                .get("apiVersion")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             if kind != "PipelineRun" {
-                faults.push(Fault::new(format!("holds a `{kind}`: only PipelineRuns can be started")));
+                faults.push(Fault::new(format!(
+                    "holds a `{kind}`: only PipelineRuns can be started"
+                )));
             } else if !["tekton.dev/v1", "tekton.dev/v1beta1"].contains(&version) {
-                faults.push(Fault::new(format!("`apiVersion` must be `tekton.dev/v1`, and is `{version}`")));
+                faults.push(Fault::new(format!(
+                    "`apiVersion` must be `tekton.dev/v1`, and is `{version}`"
+                )));
             }
             keys(run, &mut |key| {
                 if key.contains(PARAM) || key.contains(UID) {
-                    faults.push(Fault::new(format!("`{key}` is a key: values are put in values alone")));
+                    faults.push(Fault::new(format!(
+                        "`{key}` is a key: values are put in values alone"
+                    )));
                 }
             });
         }
-        if faults.is_empty() { Ok(template) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(template)
+        } else {
+            Err(faults)
+        }
     }
 
     /// Places of a TriggerTemplate's text where it uses a param that it doesn't declare.
     fn check(&self, text: &str) -> Result<(), Vec<Fault>> {
-        let Some(declared) = &self.declared else { return Ok(()) };
+        let Some(declared) = &self.declared else {
+            return Ok(());
+        };
         let faults: Vec<Fault> = self
             .params()
             .into_iter()
             .filter(|name| !declared.contains_key(name))
             .map(|name| unknown(text, &name, "is not in the template's `spec.params`"))
             .collect();
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 
     /// Names of the params that it uses.
@@ -115,9 +151,18 @@ impl Template {
     ///
     /// # Errors
     /// The name of a param that has no value.
-    pub(crate) fn fill(&self, params: &BTreeMap<String, String>, uid: &str) -> Result<Vec<Value>, String> {
+    pub(crate) fn fill(
+        &self,
+        params: &BTreeMap<String, String>,
+        uid: &str,
+    ) -> Result<Vec<Value>, String> {
         let names = self.params();
-        let value = |name: &str| params.get(name).map(String::as_str).or_else(|| self.default(name));
+        let value = |name: &str| {
+            params
+                .get(name)
+                .map(String::as_str)
+                .or_else(|| self.default(name))
+        };
         if let Some(missing) = names.iter().find(|it| value(it).is_none()) {
             return Err(missing.clone());
         }
@@ -150,14 +195,18 @@ fn declared(template: &Value) -> BTreeMap<String, Option<String>> {
         .flatten()
         .filter_map(|param| {
             let name = param.get("name")?.as_str()?.to_owned();
-            let default = param.get("default").map(|it| crate::text::as_text(it.clone()));
+            let default = param
+                .get("default")
+                .map(|it| crate::text::as_text(it.clone()));
             Some((name, default))
         })
         .collect()
 }
 
 fn params_of(text: &str) -> impl Iterator<Item = String> {
-    text.split(PARAM).skip(1).filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
+    text.split(PARAM)
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0.to_owned()))
 }
 
 /// Replaces placeholders once: what a value holds is never looked at again.
@@ -170,7 +219,9 @@ fn fill<'v>(text: &str, value: &impl Fn(&str) -> Option<&'v str>, uid: &str) -> 
         if let Some(after) = found.strip_prefix(UID) {
             result.push_str(uid);
             rest = after;
-        } else if let Some((name, after)) = found.strip_prefix(PARAM).and_then(|it| it.split_once(')')) {
+        } else if let Some((name, after)) =
+            found.strip_prefix(PARAM).and_then(|it| it.split_once(')'))
+        {
             result.push_str(value(name).unwrap_or_default());
             rest = after;
         } else {
@@ -186,9 +237,10 @@ fn filled(value: &Value, fill: &impl Fn(&str) -> String) -> Value {
     match value {
         Value::String(text) => Value::String(fill(text)),
         Value::Array(items) => items.iter().map(|it| filled(it, fill)).collect(),
-        Value::Object(entries) => {
-            entries.iter().map(|(name, it)| (name.clone(), filled(it, fill))).collect()
-        }
+        Value::Object(entries) => entries
+            .iter()
+            .map(|(name, it)| (name.clone(), filled(it, fill)))
+            .collect(),
         other => other.clone(),
     }
 }
@@ -223,13 +275,18 @@ mod tests {
     const RUN: &str = "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  generateName: $(tt.params.name)-$(uid)-\nspec:\n  params:\n    - name: branch\n      value: $(tt.params.branch)\n    - name: theirs\n      value: $(context.pipelineRun.name)\n";
 
     fn params(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn placeholders_are_replaced_and_those_of_tekton_are_kept() {
         let template = Template::parse(RUN).unwrap();
-        let runs = template.fill(&params(&[("name", "build"), ("branch", "main")]), "abc").unwrap();
+        let runs = template
+            .fill(&params(&[("name", "build"), ("branch", "main")]), "abc")
+            .unwrap();
         assert_eq!(
             runs,
             [json!({
@@ -247,8 +304,13 @@ mod tests {
     fn a_branch_name_can_not_add_a_field() {
         let branch = "x\"\n  taskRunTemplate: {serviceAccountName: admin}\n#";
         let template = Template::parse(RUN).unwrap();
-        let runs = template.fill(&params(&[("name", "build"), ("branch", branch)]), "").unwrap();
-        assert_eq!(runs[0].pointer("/spec/params/0/value"), Some(&json!(branch)));
+        let runs = template
+            .fill(&params(&[("name", "build"), ("branch", branch)]), "")
+            .unwrap();
+        assert_eq!(
+            runs[0].pointer("/spec/params/0/value"),
+            Some(&json!(branch))
+        );
         assert_eq!(runs[0]["spec"].as_object().unwrap().len(), 1);
     }
 
@@ -256,16 +318,28 @@ mod tests {
     fn a_value_is_never_read_as_a_placeholder() {
         let template = Template::parse(RUN).unwrap();
         let runs = template
-            .fill(&params(&[("name", "$(tt.params.branch)"), ("branch", "$(uid)")]), "secret")
+            .fill(
+                &params(&[("name", "$(tt.params.branch)"), ("branch", "$(uid)")]),
+                "secret",
+            )
             .unwrap();
-        assert_eq!(runs[0].pointer("/metadata/generateName"), Some(&json!("$(tt.params.branch)-secret-")));
-        assert_eq!(runs[0].pointer("/spec/params/0/value"), Some(&json!("$(uid)")));
+        assert_eq!(
+            runs[0].pointer("/metadata/generateName"),
+            Some(&json!("$(tt.params.branch)-secret-"))
+        );
+        assert_eq!(
+            runs[0].pointer("/spec/params/0/value"),
+            Some(&json!("$(uid)"))
+        );
     }
 
     #[test]
     fn a_param_without_a_value_is_named() {
         let template = Template::parse(RUN).unwrap();
-        assert_eq!(template.fill(&params(&[("name", "x")]), ""), Err("branch".to_owned()));
+        assert_eq!(
+            template.fill(&params(&[("name", "x")]), ""),
+            Err("branch".to_owned())
+        );
     }
 
     #[test]
@@ -276,7 +350,10 @@ mod tests {
         .unwrap();
         assert_eq!(template.required().into_iter().collect::<Vec<_>>(), ["a"]);
         let runs = template.fill(&params(&[("a", "one")]), "").unwrap();
-        assert_eq!(runs.iter().map(|it| &it["spec"]["x"]).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(
+            runs.iter().map(|it| &it["spec"]["x"]).collect::<Vec<_>>(),
+            ["one", "two"]
+        );
     }
 
     fn check_fault(text: &str, place: Option<(u32, u32)>, message: &str) {
@@ -287,10 +364,26 @@ mod tests {
 
     #[test]
     fn a_bad_template_has_its_place() {
-        check_fault("kind: PipelineRun\nspec: [1, 2\n", Some((2, 7)), "is not YAML");
-        check_fault("kind: Pipeline\napiVersion: tekton.dev/v1\n", None, "must be a PipelineRun");
-        check_fault("kind: PipelineRun\napiVersion: tekton.dev/v1alpha1\n", None, "must be `tekton.dev/v1`");
-        check_fault("kind: PipelineRun\napiVersion: tekton.dev/v1\nspec: {$(uid): 1}\n", None, "is a key");
+        check_fault(
+            "kind: PipelineRun\nspec: [1, 2\n",
+            Some((2, 7)),
+            "is not YAML",
+        );
+        check_fault(
+            "kind: Pipeline\napiVersion: tekton.dev/v1\n",
+            None,
+            "must be a PipelineRun",
+        );
+        check_fault(
+            "kind: PipelineRun\napiVersion: tekton.dev/v1alpha1\n",
+            None,
+            "must be `tekton.dev/v1`",
+        );
+        check_fault(
+            "kind: PipelineRun\napiVersion: tekton.dev/v1\nspec: {$(uid): 1}\n",
+            None,
+            "is a key",
+        );
         check_fault(
             "kind: TriggerTemplate\napiVersion: triggers.tekton.dev/v1beta1\nspec:\n  resourcetemplates:\n  - kind: PipelineRun\n    apiVersion: tekton.dev/v1\n    spec: {x: $(tt.params.y)}\n",
             Some((7, 15)),

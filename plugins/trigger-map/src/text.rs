@@ -49,12 +49,22 @@ impl Text {
             let written = inside.get(..length).unwrap_or_default();
             match Reference::parse(written, extensions.clone()) {
                 Ok(reference) => parts.push(Part::Reference(reference)),
-                Err(message) => faults.push(Fault::at(source, start, format!("`$({written})` {message}"))),
+                Err(message) => faults.push(Fault::at(
+                    source,
+                    start,
+                    format!("`$({written})` {message}"),
+                )),
             }
             rest = start + 2 + length + 1;
         }
-        parts.push(Part::Literal(source.get(rest..).unwrap_or_default().replace("$$(", "$(")));
-        if faults.is_empty() { Ok(Self { parts }) } else { Err(faults) }
+        parts.push(Part::Literal(
+            source.get(rest..).unwrap_or_default().replace("$$(", "$("),
+        ));
+        if faults.is_empty() {
+            Ok(Self { parts })
+        } else {
+            Err(faults)
+        }
     }
 
     /// Whether it takes something from there.
@@ -83,10 +93,9 @@ impl Text {
                         Root::Extensions => extensions,
                         root => facts.root(root),
                     };
-                    let value = reference
-                        .path
-                        .find(root)
-                        .ok_or_else(|| format!("`$({})` has no value in this event", reference.written))?;
+                    let value = reference.path.find(root).ok_or_else(|| {
+                        format!("`$({})` has no value in this event", reference.written)
+                    })?;
                     text.push_str(&insert(as_text(value)));
                 }
             }
@@ -113,13 +122,21 @@ impl Reference {
             Root::Event => names::check_event(&path.names)?,
             Root::Extensions => {
                 let known: Vec<&str> = extensions.into_iter().collect();
-                if let Some(name) = path.names.first().filter(|it| !known.contains(&it.as_str())) {
+                if let Some(name) = path
+                    .names
+                    .first()
+                    .filter(|it| !known.contains(&it.as_str()))
+                {
                     return Err(format!("names nothing in `let`{}", hint(name, known)));
                 }
             }
             Root::Body | Root::Headers | Root::Context => {}
         }
-        Ok(Self { written: written.to_owned(), root, path })
+        Ok(Self {
+            written: written.to_owned(),
+            root,
+            path,
+        })
     }
 }
 

@@ -20,7 +20,9 @@ const TEMPLATE: &str = r#"{"apiVersion":"tekton.dev/v1","kind":"PipelineRun","sp
 /// Settings of one rule that passes a param `v` into the run.
 fn rule(rule: Value) -> Settings {
     let mut all = json!({ "name": "build", "template": TEMPLATE, "params": { "v": "x" } });
-    all.as_object_mut().unwrap().extend(rule.as_object().unwrap().clone());
+    all.as_object_mut()
+        .unwrap()
+        .extend(rule.as_object().unwrap().clone());
     settings(json!({ "rules": [all] }))
 }
 
@@ -57,8 +59,12 @@ fn check_value(v: Value, event: &Event, expect: &str) {
     }));
     let plan = plan(&settings, event);
     assert_eq!(plan.warnings, [], "{v}");
-    let [effect] = plan.effects.as_slice() else { panic!("{v}: {:?}", plan.reasons) };
-    let Action::StartRun(run) = &effect.action else { panic!("{effect:?}") };
+    let [effect] = plan.effects.as_slice() else {
+        panic!("{v}: {:?}", plan.reasons)
+    };
+    let Action::StartRun(run) = &effect.action else {
+        panic!("{effect:?}")
+    };
     let manifest: Value = serde_json::from_str(&run.manifest).unwrap();
     assert_eq!(manifest["spec"]["params"][0]["value"], expect, "{v}");
 }
@@ -66,67 +72,170 @@ fn check_value(v: Value, event: &Event, expect: &str) {
 #[test]
 fn a_condition_is_asked_of_event_body_and_headers() {
     check_when("event.branch == 'main'", &push("main"), Ok(()));
-    check_when("event.branch.startsWith('release/') && event.protected", &push("release/1"), Err("`event.protected` is false"));
-    check_when("body.ref == 'refs/heads/main' && body.commits.exists(c, 'src/lib.rs' in c.added)", &push("main"), Ok(()));
-    check_when("body.user_username.matches('^a.*a$')", &push("main"), Ok(()));
-    check_when("header.match('X-Gitlab-Event', 'Push Hook')", &push("main"), Ok(()));
-    check_when("header.canonical('x-gitlab-event').endsWith('Hook')", &push("main"), Ok(()));
-    check_when("headers['x-gitlab-event'] == 'Push Hook'", &push("main"), Ok(()));
-    check_when("has(body.nothing) || !has(event.merge_request)", &push("main"), Ok(()));
-    check_when("event.push.commits[0].title.contains('fix')", &push("main"), Ok(()));
-    check_when("body.ref.split('/')[2] == 'main' && body.ref.upperAscii() == 'REFS/HEADS/MAIN'", &push("main"), Ok(()));
-    check_when("body.labels.parseJSON().team == 'core'", &push("main"), Ok(()));
-    check_when("'bWFpbg'.decodeb64() == event.branch", &push("main"), Ok(()));
-    check_when("event.merge_request.target_branch == 'main' && 'ci' in event.merge_request.labels", &merge_request("open"), Ok(()));
-    check_when("changes.all.exists(f, f.startsWith('docs/')) && !changes.truncated", &push("main"), Ok(()));
-    check_when("event.trust in ['member', 'protected'] && event.actor.access >= 30", &push("main"), Ok(()));
+    check_when(
+        "event.branch.startsWith('release/') && event.protected",
+        &push("release/1"),
+        Err("`event.protected` is false"),
+    );
+    check_when(
+        "body.ref == 'refs/heads/main' && body.commits.exists(c, 'src/lib.rs' in c.added)",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "body.user_username.matches('^a.*a$')",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "header.match('X-Gitlab-Event', 'Push Hook')",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "header.canonical('x-gitlab-event').endsWith('Hook')",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "headers['x-gitlab-event'] == 'Push Hook'",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "has(body.nothing) || !has(event.merge_request)",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "event.push.commits[0].title.contains('fix')",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "body.ref.split('/')[2] == 'main' && body.ref.upperAscii() == 'REFS/HEADS/MAIN'",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "body.labels.parseJSON().team == 'core'",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "'bWFpbg'.decodeb64() == event.branch",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "event.merge_request.target_branch == 'main' && 'ci' in event.merge_request.labels",
+        &merge_request("open"),
+        Ok(()),
+    );
+    check_when(
+        "changes.all.exists(f, f.startsWith('docs/')) && !changes.truncated",
+        &push("main"),
+        Ok(()),
+    );
+    check_when(
+        "event.trust in ['member', 'protected'] && event.actor.access >= 30",
+        &push("main"),
+        Ok(()),
+    );
 }
 
 #[test]
 fn a_missing_key_keeps_a_rule_from_matching_and_is_named() {
-    check_when("body.object_attributes.action == 'open'", &push("main"), Err("there is no key `object_attributes`"));
-    check_when("event.merge_request.draft", &push("main"), Err("there is no key `merge_request`"));
+    check_when(
+        "body.object_attributes.action == 'open'",
+        &push("main"),
+        Err("there is no key `object_attributes`"),
+    );
+    check_when(
+        "event.merge_request.draft",
+        &push("main"),
+        Err("there is no key `merge_request`"),
+    );
     check_when("body.ref", &push("main"), Err("neither true nor false"));
-    check_when("body.ref.parseJSON() == 1", &push("main"), Err("`parseJSON` failed"));
+    check_when(
+        "body.ref.parseJSON() == 1",
+        &push("main"),
+        Err("`parseJSON` failed"),
+    );
 }
 
 #[test]
 fn the_first_condition_that_fails_is_the_reason() {
-    let settings = rule(json!({ "when": ["event.code_changed", "event.branch == 'main'\n&& event.protected && event.fork"] }));
+    let settings = rule(
+        json!({ "when": ["event.code_changed", "event.branch == 'main'\n&& event.protected && event.fork"] }),
+    );
     let plan = plan(&settings, &push("main"));
-    assert_eq!(plan.reasons, ["rule `build` does not match: `event.protected` is false"]);
+    assert_eq!(
+        plan.reasons,
+        ["rule `build` does not match: `event.protected` is false"]
+    );
 }
 
 #[test]
 fn a_rule_is_for_the_kinds_it_names() {
     let settings = rule(json!({ "on": "tag_push" }));
-    assert_eq!(plan(&settings, &push("main")).reasons, ["rule `build` does not match: it is not for `push` events"]);
+    assert_eq!(
+        plan(&settings, &push("main")).reasons,
+        ["rule `build` does not match: it is not for `push` events"]
+    );
     assert_eq!(plan(&settings, &tag("v1.2.3")).effects.len(), 1);
 }
 
 #[test]
 fn values_come_from_bindings_and_expressions() {
     let tag = tag("v12.3.4");
-    check_value(json!("$(event.tag)-$(event.project.name)"), &tag, "v12.3.4-api");
+    check_value(
+        json!("$(event.tag)-$(event.project.name)"),
+        &tag,
+        "v12.3.4-api",
+    );
     check_value(json!("$(extensions.version)"), &tag, "12.3.4");
     check_value(json!("$(extensions.major)"), &tag, "12");
-    check_value(json!("$(body.commits[0].id)"), &tag, "1111111111111111111111111111111111111111");
+    check_value(
+        json!("$(body.commits[0].id)"),
+        &tag,
+        "1111111111111111111111111111111111111111",
+    );
     check_value(json!("$(body.commits[0].added)"), &tag, r#"["src/lib.rs"]"#);
     check_value(json!("$(header.X-Gitlab-Event)"), &tag, "Push Hook");
     check_value(json!("$(context.eventID)"), &tag, "delivery-1");
     check_value(json!("$$(event.tag)"), &tag, "$(event.tag)");
-    check_value(json!({ "cel": "event.commit.truncate(8)" }), &tag, "11111111");
-    check_value(json!({ "cel": "event.push.after", "default": "none" }), &tag, "none");
-    check_value(json!({ "text": "$(body.missing)", "default": 7 }), &tag, "7");
+    check_value(
+        json!({ "cel": "event.commit.truncate(8)" }),
+        &tag,
+        "11111111",
+    );
+    check_value(
+        json!({ "cel": "event.push.after", "default": "none" }),
+        &tag,
+        "none",
+    );
+    check_value(
+        json!({ "text": "$(body.missing)", "default": 7 }),
+        &tag,
+        "7",
+    );
     check_value(json!(true), &tag, "true");
 }
 
 #[test]
 fn a_param_without_a_value_starts_nothing_and_says_which() {
-    let plan = plan(&rule(json!({ "params": { "v": "$(body.missing)" } })), &push("main"));
+    let plan = plan(
+        &rule(json!({ "params": { "v": "$(body.missing)" } })),
+        &push("main"),
+    );
     assert_eq!(plan.effects, []);
     assert_eq!(plan.warnings[0].path, "rules[0].params.v");
-    assert!(plan.reasons[0].contains("`$(body.missing)` has no value"), "{:?}", plan.reasons);
+    assert!(
+        plan.reasons[0].contains("`$(body.missing)` has no value"),
+        "{:?}",
+        plan.reasons
+    );
 }
 
 #[test]
@@ -146,7 +255,9 @@ fn a_rule_sets_everything_of_its_run() {
 
 #[test]
 fn a_sweep_counts_as_the_push_that_was_lost() {
-    let settings = rule(json!({ "on": "push", "when": "event.swept && event.code_changed && event.push.created" }));
+    let settings = rule(
+        json!({ "on": "push", "when": "event.swept && event.code_changed && event.push.created" }),
+    );
     assert_eq!(plan(&settings, &sweep("main")).effects.len(), 1);
 }
 
@@ -169,32 +280,64 @@ fn an_edited_comment_asks_no_rule() {
 #[test]
 fn the_host_is_asked_only_for_what_rules_name() {
     let asked = Asked::default();
-    decide(&rule(json!({ "when": "event.branch == 'main'" })), &push("main"), &asked).unwrap();
+    decide(
+        &rule(json!({ "when": "event.branch == 'main'" })),
+        &push("main"),
+        &asked,
+    )
+    .unwrap();
     assert_eq!(asked.log.into_inner(), Vec::<String>::new());
     let asked = Asked::default();
-    decide(&rule(json!({ "on": "tag_push", "when": "body.x == 1" })), &push("main"), &asked).unwrap();
+    decide(
+        &rule(json!({ "on": "tag_push", "when": "body.x == 1" })),
+        &push("main"),
+        &asked,
+    )
+    .unwrap();
     assert_eq!(asked.log.into_inner(), Vec::<String>::new());
 }
 
 #[test]
 fn changed_paths_that_are_not_to_be_had_are_a_reason() {
-    let asked = Asked { changes: Err("denied: no grant".to_owned()), ..Asked::default() };
+    let asked = Asked {
+        changes: Err("denied: no grant".to_owned()),
+        ..Asked::default()
+    };
     let settings = rule(json!({ "when": "size(changes.all) > 0" }));
     let plan = decide(&settings, &push("main"), &asked).unwrap();
-    assert!(plan.reasons[0].contains("denied: no grant"), "{:?}", plan.reasons);
+    assert!(
+        plan.reasons[0].contains("denied: no grant"),
+        "{:?}",
+        plan.reasons
+    );
 }
 
 #[test]
 fn renamed_files_count_by_both_names() {
-    let changes = Changes { renamed: vec![("old.rs".to_owned(), "new.rs".to_owned())], ..Changes::default() };
-    let asked = Asked { changes: Ok(changes), ..Asked::default() };
-    let settings = rule(json!({ "when": "'old.rs' in changes.all && changes.renamed == ['new.rs']" }));
-    assert_eq!(decide(&settings, &push("main"), &asked).unwrap().effects.len(), 1);
+    let changes = Changes {
+        renamed: vec![("old.rs".to_owned(), "new.rs".to_owned())],
+        ..Changes::default()
+    };
+    let asked = Asked {
+        changes: Ok(changes),
+        ..Asked::default()
+    };
+    let settings =
+        rule(json!({ "when": "'old.rs' in changes.all && changes.renamed == ['new.rs']" }));
+    assert_eq!(
+        decide(&settings, &push("main"), &asked)
+            .unwrap()
+            .effects
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn a_file_of_the_repository_is_the_template() {
-    let settings = settings(json!({ "rules": [{ "name": "a", "file": ".ci/build.yaml", "params": { "v": "$(event.branch)" } }] }));
+    let settings = settings(
+        json!({ "rules": [{ "name": "a", "file": ".ci/build.yaml", "params": { "v": "$(event.branch)" } }] }),
+    );
     let asked = Asked::with_file(".ci/build.yaml", TEMPLATE);
     let plan = decide(&settings, &push("main"), &asked).unwrap();
     assert_eq!(plan.effects[0].key, "run/a");
@@ -206,11 +349,29 @@ fn faults_of_repository_files_have_their_place() {
     let settings = settings(json!({ "rules": [
         { "name": "a", "file": "a.yaml" }, { "name": "b", "file": "b.yaml" }, { "name": "c", "file": "missing.yaml" },
     ] }));
-    let mut asked = Asked::with_file("a.yaml", "kind: PipelineRun\napiVersion: tekton.dev/v1\nspec:\n  x: $(tt.params.v)\n");
-    asked.files.insert("b.yaml".to_owned(), "kind: PipelineRun\n  apiVersion: [\n".to_owned());
-    let Err(PluginError::Source(problems)) = decide(&settings, &push("main"), &asked) else { panic!() };
-    let places: Vec<_> = problems.iter().map(|it| (it.path.as_str(), it.line)).collect();
-    assert_eq!(places, [("a.yaml", Some(4)), ("b.yaml", Some(2)), ("missing.yaml", None)]);
+    let mut asked = Asked::with_file(
+        "a.yaml",
+        "kind: PipelineRun\napiVersion: tekton.dev/v1\nspec:\n  x: $(tt.params.v)\n",
+    );
+    asked.files.insert(
+        "b.yaml".to_owned(),
+        "kind: PipelineRun\n  apiVersion: [\n".to_owned(),
+    );
+    let Err(PluginError::Source(problems)) = decide(&settings, &push("main"), &asked) else {
+        panic!()
+    };
+    let places: Vec<_> = problems
+        .iter()
+        .map(|it| (it.path.as_str(), it.line))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("a.yaml", Some(4)),
+            ("b.yaml", Some(2)),
+            ("missing.yaml", None)
+        ]
+    );
 }
 
 #[test]
@@ -223,7 +384,9 @@ fn a_trigger_template_starts_all_its_runs_under_keys_of_their_own() {
     let plan = plan(&settings, &push("main"));
     let keys: Vec<_> = plan.effects.iter().map(|it| it.key.as_str()).collect();
     assert_eq!(keys, ["cancel/both", "run/both", "run/both-2"]);
-    let Action::CancelRuns(cancel) = &plan.effects[0].action else { panic!() };
+    let Action::CancelRuns(cancel) = &plan.effects[0].action else {
+        panic!()
+    };
     assert_eq!(cancel.scope, CancelScope::Earlier);
 }
 
@@ -243,6 +406,8 @@ fn the_end_of_a_run_is_for_rules_that_name_it() {
     let mut event = push("main");
     event.kind = given::run_finished();
     assert_eq!(plan(&rule(json!({})), &event).effects, []);
-    let settings = rule(json!({ "on": "run_finished", "when": "event.run.state == 'failed' && event.run.depth < 2u" }));
+    let settings = rule(
+        json!({ "on": "run_finished", "when": "event.run.state == 'failed' && event.run.depth < 2u" }),
+    );
     assert_eq!(plan(&settings, &event).effects.len(), 1);
 }

@@ -1,6 +1,11 @@
 //! Settings: every problem at once, with its path and its place.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 use penstock_trigger_map::{SCHEMA, validate};
 use serde_json::{Value, json};
@@ -8,8 +13,14 @@ use serde_json::{Value, json};
 /// Paths, places and parts of the messages.
 fn check(settings: Value, expect: &[(&str, Option<(u32, u32)>, &str)]) {
     let problems = validate(&settings.to_string());
-    let found: Vec<_> = problems.iter().map(|it| (it.path.as_str(), it.line.zip(it.column))).collect();
-    let wanted: Vec<_> = expect.iter().map(|(path, place, _)| (*path, *place)).collect();
+    let found: Vec<_> = problems
+        .iter()
+        .map(|it| (it.path.as_str(), it.line.zip(it.column)))
+        .collect();
+    let wanted: Vec<_> = expect
+        .iter()
+        .map(|(path, place, _)| (*path, *place))
+        .collect();
     assert_eq!(found, wanted, "{problems:#?}");
     for (problem, (_, _, part)) in problems.iter().zip(expect) {
         assert!(problem.message.contains(part), "{problem:?} lacks {part}");
@@ -41,8 +52,8 @@ fn all_problems_are_told_at_once() {
             ("rules[0].cancel", None, "superseded"),
             ("rules[1]", None, "both `template` and `file`"),
             ("rules[2].name", None, "lower-case"),
-            ("rules[2].keep", None, "at least 1"),
             ("rules[2].file", None, "a path in the repository"),
+            ("rules[2].keep", None, "at least 1"),
             ("rules[3].name", None, "missing"),
             ("rules[4]", None, "does nothing"),
             ("rules[5]", None, "must be a mapping"),
@@ -75,12 +86,20 @@ fn params_and_placeholders_are_checked_against_each_other() {
             ("rules[0].params.d", None, "is a list"),
             ("rules[0].let.c", Some((1, 4)), "is not CEL"),
             ("rules[0].params.b", Some((1, 3)), "did you mean `commit`?"),
-            ("rules[0].params.b", Some((1, 19)), "names nothing in `let`"),
+            ("rules[0].params.b", Some((1, 18)), "names nothing in `let`"),
             ("rules[0].params.e", Some((1, 1)), "not closed"),
             ("rules[0].params.f", Some((1, 1)), "write the whole path"),
-            ("rules[0].params.revision", Some((1, 1)), "did you mean `event`?"),
+            (
+                "rules[0].params.revision",
+                Some((1, 1)),
+                "did you mean `event`?",
+            ),
             ("rules[0].comment", Some((1, 10)), "no known name"),
-            ("rules[0].template", Some((5, 24)), "did you mean `revision`?"),
+            (
+                "rules[0].template",
+                Some((5, 25)),
+                "did you mean `revision`?",
+            ),
             ("rules[0].let", None, "break the circle"),
         ],
     );
@@ -101,7 +120,10 @@ fn a_template_that_is_no_pipeline_run_is_refused() {
 #[test]
 fn what_is_not_settings_is_refused() {
     check(json!({}), &[("rules", None, "at least one rule")]);
-    check(json!({ "rules": {} }), &[("rules", None, "a list of rules")]);
+    check(
+        json!({ "rules": {} }),
+        &[("rules", None, "a list of rules")],
+    );
     check(json!([]), &[("", None, "must be a mapping")]);
     assert_eq!(validate("{").len(), 1);
 }
@@ -109,10 +131,17 @@ fn what_is_not_settings_is_refused() {
 #[test]
 fn the_schema_names_every_setting_of_a_rule() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    let known = schema.pointer("/$defs/rule/properties").unwrap().as_object().unwrap();
+    let known = schema
+        .pointer("/$defs/rule/properties")
+        .unwrap()
+        .as_object()
+        .unwrap();
     let mut rule = json!({ "name": "a", "template": run() });
     for name in known.keys() {
-        rule.as_object_mut().unwrap().entry(name).or_insert(Value::Null);
+        rule.as_object_mut()
+            .unwrap()
+            .entry(name)
+            .or_insert(Value::Null);
     }
     let unknown: Vec<_> = validate(&json!({ "rules": [rule] }).to_string())
         .into_iter()
@@ -120,9 +149,28 @@ fn the_schema_names_every_setting_of_a_rule() {
         .collect();
     assert_eq!(unknown, []);
     // And the other way: what the reader knows is in the schema.
-    let hint = validate(&json!({ "rules": [{ "name": "a", "template": run(), "zzzzzzzz": 1 }] }).to_string());
+    let hint = validate(
+        &json!({ "rules": [{ "name": "a", "template": run(), "zzzzzzzz": 1 }] }).to_string(),
+    );
     assert_eq!(hint.len(), 1);
-    for name in ["name", "on", "when", "let", "params", "template", "file", "pipeline", "place", "cancel", "keep", "status-name", "queue", "secrets", "comment", "description"] {
+    for name in [
+        "name",
+        "on",
+        "when",
+        "let",
+        "params",
+        "template",
+        "file",
+        "pipeline",
+        "place",
+        "cancel",
+        "keep",
+        "status-name",
+        "queue",
+        "secrets",
+        "comment",
+        "description",
+    ] {
         assert!(known.contains_key(name), "{name}");
         assert!(known[name]["description"].is_string(), "{name}");
     }

@@ -44,24 +44,30 @@ use crate::wire::{self, Server};
 mod actions;
 mod admin;
 mod answer;
+mod asked;
 mod call;
+mod change;
 mod code;
+mod deeds;
 mod faults;
 mod hooks;
 mod merge_requests;
 mod notes;
+mod notices;
 mod payloads;
 mod project;
 mod repository;
 mod rest;
 mod send;
 mod serve;
+mod show;
 mod statuses;
 mod tokens;
 mod world;
 
 use actions::Acting;
-pub use actions::{Change, Proposal, Push};
+pub use asked::{Proposal, Push};
+pub use change::Change;
 use faults::Desk;
 pub use faults::{Break, Fault, Heard};
 pub use hooks::{Hook, Trigger};
@@ -72,7 +78,7 @@ pub use send::{Delivery, Sent, sign};
 pub use tokens::Token;
 pub use world::{Limits, World};
 
-type StatusLocks = HashMap<(String, String), Arc<tokio::sync::Mutex<()>>>;
+type StatusLocks = HashMap<(u64, String), Arc<tokio::sync::Mutex<()>>>;
 
 /// What the server's tasks and the test share.
 pub(crate) struct Shared {

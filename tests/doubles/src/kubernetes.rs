@@ -28,7 +28,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch as signal, task::JoinHandle};
 
 use crate::wire::{self, Server};
 
@@ -37,6 +37,7 @@ mod controller;
 mod kinds;
 mod selector;
 mod store;
+mod watch;
 
 use api::Minted;
 use kinds::Kind;
@@ -74,8 +75,8 @@ pub(crate) struct Shared {
     denied: Mutex<BTreeSet<(String, String)>>,
     journal: Mutex<Vec<Called>>,
     pace: Mutex<Duration>,
-    changed: watch::Sender<u64>,
-    cuts: watch::Sender<u64>,
+    changed: signal::Sender<u64>,
+    cuts: signal::Sender<u64>,
 }
 
 impl Shared {
@@ -137,8 +138,8 @@ impl Kubernetes {
             denied: Mutex::default(),
             journal: Mutex::default(),
             pace: Mutex::new(Duration::from_millis(50)),
-            changed: watch::Sender::new(0),
-            cuts: watch::Sender::new(0),
+            changed: signal::Sender::new(0),
+            cuts: signal::Sender::new(0),
         });
         let answering = Arc::clone(&shared);
         let server = wire::serve(port, move |received| {

@@ -744,3 +744,71 @@ async fn a_push_of_more_than_three_branches_sends_no_event() {
         "a new branch without commits of its own"
     );
 }
+
+#[tokio::test]
+async fn a_push_takes_approvals_back_and_says_that_the_system_did() {
+    let gitlab = GitLab::start(world()).await;
+    let _ = gitlab.push(Push::new("acme/api", "feature", "alice").write("a", "1"));
+    let iid = gitlab
+        .propose(Proposal::new("acme/api", "feature", "alice").approvals(1))
+        .number;
+    let approved = gitlab.approve("acme/api", iid, "maria");
+    assert_eq!(
+        approved.bodies()[0]["object_attributes"]["action"],
+        "approved"
+    );
+    let bodies = gitlab
+        .push(Push::new("acme/api", "feature", "alice").write("a", "2"))
+        .bodies();
+    let last = &bodies[2]["object_attributes"];
+    assert_eq!(
+        (&last["action"], &last["system"]),
+        (&json!("unapproved"), &json!(true))
+    );
+    assert_eq!(last["system_action"], "approvals_reset_on_push");
+    let bot = Client::new(&gitlab, "penstock");
+    let path = format!("/projects/acme%2Fapi/merge_requests/{iid}/approvals");
+    let shown: Value = bot.get(&path).await.json().await.unwrap();
+    assert_eq!(shown["approvals_left"], 1);
+}
+
+#[tokio::test]
+async fn notes_deployments_releases_and_expiring_tokens_have_their_bodies() {
+    let gitlab = GitLab::start(world()).await;
+    let sha = main_of(&gitlab);
+    let _ = gitlab.push(Push::new("acme/api", "feature", "alice").write("a", "1"));
+    let iid = gitlab
+        .propose(Proposal::new("acme/api", "feature", "alice"))
+        .number;
+    let note = gitlab.comment("acme/api", iid, "alice", "/test");
+    let body = &note.bodies()[0];
+    assert_eq!(body["object_attributes"]["action"], "create");
+    assert_eq!(body["merge_request"]["iid"], iid);
+    let edited = gitlab.edit_comment("acme/api", iid, note.number, "/retest");
+    assert_eq!(edited.bodies()[0]["object_attributes"]["note"], "/retest");
+    assert_eq!(edited.bodies()[0]["object_attributes"]["action"], "update");
+    let on_commit = gitlab.comment_on_commit("acme/api", &sha, "alice", "/test branch:main");
+    assert_eq!(
+        on_commit.bodies()[0]["object_attributes"]["commit_id"],
+        json!(sha)
+    );
+    assert_eq!(on_commit.bodies()[0]["commit"]["id"], json!(sha));
+    let deployed = gitlab.deploy("acme/api", "production", "main", "blocked", "alice");
+    assert_eq!(deployed.bodies()[0]["status"], "blocked");
+    let tag = gitlab.tag("acme/api", "v1", "main", Some("first"), "alice");
+    assert_eq!(tag.bodies()[0]["ref"], "refs/tags/v1");
+    assert_eq!(
+        gitlab.release("acme/api", "v1", "first").bodies()[0]["commit"]["id"],
+        json!(sha)
+    );
+    let expiring = gitlab.token_expires("acme", "token-of-penstock");
+    assert_eq!(expiring.bodies()[0]["event_name"], "expiring_access_token");
+    assert!(
+        !expiring.bodies()[0]
+            .to_string()
+            .contains("token-of-penstock")
+    );
+    let closed = gitlab.delete_branch("acme/api", "feature", "alice");
+    assert_eq!(closed.bodies()[0]["after"], penstock_doubles::gitlab::ZERO);
+    assert_eq!(closed.bodies()[0]["checkout_sha"], Value::Null);
+}

@@ -4,10 +4,7 @@
 //! guest reads it back. The guests themselves are in `guests/`, each a `cdylib`
 //! that `cargo xtask guests` makes a component of.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test may panic")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 use penstock_sdk::Effect;
 use serde::{Deserialize, Serialize};

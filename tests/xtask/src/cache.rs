@@ -13,7 +13,8 @@ pub fn folder() -> Result<PathBuf> {
     let folder = match env::var_os("PENSTOCK_CACHE") {
         Some(named) => PathBuf::from(named),
         None => {
-            let home = env::var_os("HOME").context("set PENSTOCK_CACHE: there is no HOME to keep build output in")?;
+            let home = env::var_os("HOME")
+                .context("set PENSTOCK_CACHE: there is no HOME to keep build output in")?;
             PathBuf::from(home).join(".cache/penstock")
         }
     };

@@ -21,16 +21,30 @@ pub fn run() -> Result<()> {
         Ok(())
     })?;
     part("clippy", || {
-        cmd!("cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings")
-            .env("CARGO_TARGET_DIR", &target)
-            .run()?;
+        cmd!(
+            "cargo",
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings"
+        )
+        .env("CARGO_TARGET_DIR", &target)
+        .run()?;
         Ok(())
     })?;
     part("docs", || {
-        cmd!("cargo", "doc", "--workspace", "--no-deps", "--document-private-items")
-            .env("CARGO_TARGET_DIR", &target)
-            .env("RUSTDOCFLAGS", "-D warnings")
-            .run()?;
+        cmd!(
+            "cargo",
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items"
+        )
+        .env("CARGO_TARGET_DIR", &target)
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()?;
         Ok(())
     })?;
     test::run(&[])

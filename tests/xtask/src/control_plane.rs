@@ -34,12 +34,23 @@ impl ControlPlane {
     /// Go is missing, a program does not build, or the cluster does not become ready.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         if std::env::var_os("KUBEBUILDER_ASSETS").is_none() {
-            tools::must_have("go", "Kubernetes and Tekton are built from their Go modules")?;
+            tools::must_have(
+                "go",
+                "Kubernetes and Tekton are built from their Go modules",
+            )?;
         }
-        cmd!("cargo", "build", "--quiet", "--package", "penstock-control-plane", "--bin", "control-plane")
-            .env("CARGO_TARGET_DIR", cache::target()?)
-            .run()
-            .context("the program that runs the control plane does not build")?;
+        cmd!(
+            "cargo",
+            "build",
+            "--quiet",
+            "--package",
+            "penstock-control-plane",
+            "--bin",
+            "control-plane"
+        )
+        .env("CARGO_TARGET_DIR", cache::target()?)
+        .run()
+        .context("the program that runs the control plane does not build")?;
         let folder = tempfile::tempdir().context("can't make a temporary folder")?;
         let file = folder.path().join("ready.json");
         let mut child = Command::new(cache::target()?.join("debug/control-plane"))
@@ -54,10 +65,13 @@ impl ControlPlane {
         let begun = Instant::now();
         let ready = loop {
             if let Ok(text) = fs::read_to_string(&file) {
-                break serde_json::from_str(&text).context("the control plane's ready file is not what was expected")?;
+                break serde_json::from_str(&text)
+                    .context("the control plane's ready file is not what was expected")?;
             }
             if let Some(status) = child.try_wait()? {
-                bail!("the control plane ended before it was ready ({status}); its messages are above");
+                bail!(
+                    "the control plane ended before it was ready ({status}); its messages are above"
+                );
             }
             if begun.elapsed() > PATIENCE {
                 child.kill()?;
@@ -66,7 +80,11 @@ impl ControlPlane {
             }
             std::thread::sleep(Duration::from_millis(100));
         };
-        Ok(Self { child, ready, _folder: folder })
+        Ok(Self {
+            child,
+            ready,
+            _folder: folder,
+        })
     }
 
     /// The administrator's kubeconfig.

@@ -19,7 +19,7 @@ use duct::cmd;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wit_component::{ComponentEncoder, DecodedWasm};
-use wit_parser::WorldItem;
+use wit_parser::{IndexMap, WorldItem, WorldKey};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Debian's compiler for the web: newer than its `rustc`, with the sources of std.
@@ -40,6 +40,8 @@ pub struct Built {
     /// Interfaces that it imports, such as `penstock:plugin/log@0.1.0`. Those that
     /// only hold types are not among them.
     pub imports: Vec<String>,
+    /// Interfaces that it exports: `settings` and that of its kind.
+    pub exports: Vec<String>,
 }
 
 /// Builds these guests, or all of them if none is named.
@@ -54,14 +56,20 @@ pub fn build(names: &[&str]) -> Result<Vec<Built>> {
         .context("can't read the workspace")?;
     let known = guests(&metadata);
     let wanted: BTreeMap<&str, &Guest> = if names.is_empty() {
-        known.iter().map(|(name, guest)| (name.as_str(), guest)).collect()
+        known
+            .iter()
+            .map(|(name, guest)| (name.as_str(), guest))
+            .collect()
     } else {
         names
             .iter()
             .map(|name| {
                 let guest = known.get(*name).with_context(|| {
                     let all: Vec<_> = known.keys().map(String::as_str).collect();
-                    format!("there is no guest `{name}`: the guests are {}", all.join(", "))
+                    format!(
+                        "there is no guest `{name}`: the guests are {}",
+                        all.join(", ")
+                    )
                 })?;
                 Ok((*name, guest))
             })
@@ -71,11 +79,20 @@ pub fn build(names: &[&str]) -> Result<Vec<Built>> {
     fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
     let root = metadata.workspace_root.as_std_path();
     let toolchain = Toolchain::find()?;
-    compile(&toolchain, root, &folder.join("target"), wanted.values().copied())?;
+    compile(
+        &toolchain,
+        root,
+        &folder.join("target"),
+        wanted.values().copied(),
+    )?;
     wanted
         .into_iter()
         .map(|(name, guest)| {
-            let module = folder.join("target").join(TARGET).join("guest").join(&guest.module);
+            let module = folder
+                .join("target")
+                .join(TARGET)
+                .join("guest")
+                .join(&guest.module);
             componentize(name, &module, &folder.join(format!("{name}.wasm")))
                 .with_context(|| format!("can't make a component of {name}"))
         })
@@ -103,19 +120,37 @@ fn guests(metadata: &Metadata) -> BTreeMap<String, Guest> {
     let mut found = BTreeMap::new();
     for package in metadata.workspace_packages() {
         for target in &package.targets {
-            if !target.crate_types.contains(&cargo_metadata::CrateType::CDyLib) {
+            if !target
+                .crate_types
+                .contains(&cargo_metadata::CrateType::CDyLib)
+            {
                 continue;
             }
             let file = format!("{}.wasm", target.name.replace('-', "_"));
             let package_name = package.name.to_string();
             let (name, module, select) = if target.kind.contains(&TargetKind::Example) {
                 let select = vec!["--example".to_owned(), target.name.clone()];
-                (target.name.clone(), Path::new("examples").join(&target.name).with_extension("wasm"), select)
+                (
+                    target.name.clone(),
+                    Path::new("examples")
+                        .join(&target.name)
+                        .with_extension("wasm"),
+                    select,
+                )
             } else {
-                let name = package_name.strip_prefix("penstock-").unwrap_or(&package_name);
-                (name.to_owned(), PathBuf::from(file), vec!["--lib".to_owned()])
+                let name = package_name
+                    .strip_prefix("penstock-")
+                    .unwrap_or(&package_name);
+                (
+                    name.to_owned(),
+                    PathBuf::from(file),
+                    vec!["--lib".to_owned()],
+                )
             };
-            let select = ["--package".to_owned(), package_name].into_iter().chain(select).collect();
+            let select = ["--package".to_owned(), package_name]
+                .into_iter()
+                .chain(select)
+                .collect();
             found.insert(name, Guest { select, module });
         }
     }
@@ -138,7 +173,10 @@ impl Toolchain {
             .unchecked()
             .read()
             .ok();
-        if rustup.as_ref().is_some_and(|list| list.lines().any(|it| it == TARGET)) {
+        if rustup
+            .as_ref()
+            .is_some_and(|list| list.lines().any(|it| it == TARGET))
+        {
             return Ok(Self::Rustup);
         }
         if Self::has_debian() {
@@ -199,13 +237,17 @@ fn compile<'a>(
     let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for guest in guests {
         let (package, select) = guest.select.split_at(2);
-        packages.entry(package.join(" ")).or_default().extend(select.iter().cloned());
+        packages
+            .entry(package.join(" "))
+            .or_default()
+            .extend(select.iter().cloned());
     }
     for (package, select) in packages {
-        let mut args: Vec<OsString> = ["build", "--quiet", "--profile", "guest", "--target", TARGET]
-            .into_iter()
-            .map(OsString::from)
-            .collect();
+        let mut args: Vec<OsString> =
+            ["build", "--quiet", "--profile", "guest", "--target", TARGET]
+                .into_iter()
+                .map(OsString::from)
+                .collect();
         args.push("--target-dir".into());
         args.push(target_dir.into());
         args.extend(package.split(' ').map(OsString::from));
@@ -222,7 +264,12 @@ fn compile<'a>(
             .full_env(environment(toolchain, root))
             .stdout_to_stderr()
             .run()
-            .with_context(|| format!("{} does not compile for {TARGET}", package.trim_start_matches("--package ")))?;
+            .with_context(|| {
+                format!(
+                    "{} does not compile for {TARGET}",
+                    package.trim_start_matches("--package ")
+                )
+            })?;
     }
     Ok(())
 }
@@ -238,7 +285,8 @@ fn environment(toolchain: &Toolchain, root: &Path) -> BTreeMap<OsString, OsStrin
                 && !name.starts_with("CARGO_HTTP_")
                 && !name.starts_with("CARGO_NET_")
                 && !name.starts_with("CARGO_REGISTR");
-            let of_rust = name.starts_with("RUST") && !(name.starts_with("RUSTUP") && matches!(toolchain, Toolchain::Rustup));
+            let of_rust = name.starts_with("RUST")
+                && !(name.starts_with("RUSTUP") && matches!(toolchain, Toolchain::Rustup));
             !of_cargo && !of_rust && name != "LD_LIBRARY_PATH"
         })
         .collect();
@@ -249,10 +297,16 @@ fn environment(toolchain: &Toolchain, root: &Path) -> BTreeMap<OsString, OsStrin
     if let Some(home) = cargo_home {
         flags.push(format!("--remap-path-prefix={}=cargo", home.display()));
     }
-    environment.insert("CARGO_ENCODED_RUSTFLAGS".into(), flags.join("\u{1f}").into());
+    environment.insert(
+        "CARGO_ENCODED_RUSTFLAGS".into(),
+        flags.join("\u{1f}").into(),
+    );
     if matches!(toolchain, Toolchain::Debian) {
         environment.insert("RUSTC_BOOTSTRAP".into(), "1".into());
-        environment.insert("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER".into(), "wasm-ld-19".into());
+        environment.insert(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER".into(),
+            "wasm-ld-19".into(),
+        );
         let path = env::var_os("PATH").unwrap_or_default();
         let mut search = OsString::from("/usr/bin:");
         search.push(path);
@@ -263,14 +317,21 @@ fn environment(toolchain: &Toolchain, root: &Path) -> BTreeMap<OsString, OsStrin
 
 fn componentize(name: &str, module: &Path, to: &Path) -> Result<Built> {
     let core = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
-    let component = ComponentEncoder::default().validate(true).module(&core)?.encode()?;
-    let imports = imports(&component)?;
-    for import in &imports {
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(&core)?
+        .encode()?;
+    let (imports, exports) = interfaces(&component)?;
+    for interface in imports.iter().chain(&exports) {
         ensure!(
-            import.starts_with("penstock:plugin/"),
-            "it imports `{import}`, which no host offers: a dependency asks for it"
+            interface.starts_with("penstock:plugin/"),
+            "it names `{interface}`, which is not of the contract: a dependency asks for it"
         );
     }
+    ensure!(
+        exports.len() == 2,
+        "it must export `settings` and one kind of plugin, and exports {exports:?}"
+    );
     if fs::read(to).ok().as_deref() != Some(component.as_slice()) {
         // Written beside and renamed, so that nobody reads half of it.
         let part = to.with_extension(format!("part-{}", std::process::id()));
@@ -283,27 +344,30 @@ fn componentize(name: &str, module: &Path, to: &Path) -> Result<Built> {
         digest: format!("sha256:{}", hex::encode(Sha256::digest(&component))),
         size: component.len() as u64,
         imports,
+        exports,
     })
 }
 
-/// Interfaces with functions that a component imports, in order of their names.
-fn imports(component: &[u8]) -> Result<Vec<String>> {
+/// Interfaces with functions that a component imports and exports, in order of their names.
+fn interfaces(component: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
     let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
         bail!("it is not a component");
     };
     let world = resolve.worlds.get(world).context("it has no world")?;
-    let mut names: Vec<String> = world
-        .imports
-        .iter()
-        .filter(|(_, item)| match item {
-            WorldItem::Interface { id, .. } => resolve
-                .interfaces
-                .get(*id)
-                .is_none_or(|interface| !interface.functions.is_empty()),
-            WorldItem::Function(_) | WorldItem::Type { .. } => true,
-        })
-        .map(|(key, _)| resolve.name_world_key(key))
-        .collect();
-    names.sort();
-    Ok(names)
+    let names = |items: &IndexMap<WorldKey, WorldItem>| {
+        let mut names: Vec<String> = items
+            .iter()
+            .filter(|(_, item)| match item {
+                WorldItem::Interface { id, .. } => resolve
+                    .interfaces
+                    .get(*id)
+                    .is_none_or(|interface| !interface.functions.is_empty()),
+                WorldItem::Function(_) | WorldItem::Type { .. } => true,
+            })
+            .map(|(key, _)| resolve.name_world_key(key))
+            .collect();
+        names.sort();
+        names
+    };
+    Ok((names(&world.imports), names(&world.exports)))
 }

@@ -3,7 +3,9 @@
 pub mod cache;
 pub mod ci;
 pub mod control_plane;
+pub mod demo;
 pub mod guests;
+pub mod measure;
 pub mod part;
 pub mod test;
 pub mod tools;

@@ -8,7 +8,10 @@ use anyhow::{Context, Result};
 ///
 /// # Errors
 /// Those of the part, with its name.
-#[expect(clippy::print_stderr, reason = "progress is for people, beside the answer")]
+#[expect(
+    clippy::print_stderr,
+    reason = "progress is for people, beside the answer"
+)]
 pub fn part<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("\n── {name}");
     let begun = Instant::now();

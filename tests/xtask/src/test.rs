@@ -13,12 +13,21 @@ use crate::{cache, guests, tools};
 /// Something that the tests need is missing, or a test fails.
 pub fn run(arguments: &[String]) -> Result<()> {
     let built = part("guests", || guests::build(&[]))?;
-    let folder = built.first().and_then(|guest| guest.path.parent().map(std::path::Path::to_owned));
+    let folder = built
+        .first()
+        .and_then(|guest| guest.path.parent().map(std::path::Path::to_owned));
     part("postgres", tools::postgres)?;
-    part("python", || tools::must_have("python3", "a real GitLab client checks the stand-in of GitLab"))?;
+    part("python", || {
+        tools::must_have(
+            "python3",
+            "a real GitLab client checks the stand-in of GitLab",
+        )
+    })?;
     let target = cache::target()?;
     part("programs", || {
-        cmd!("cargo", "build", "--workspace", "--bins").env("CARGO_TARGET_DIR", &target).run()?;
+        cmd!("cargo", "build", "--workspace", "--bins")
+            .env("CARGO_TARGET_DIR", &target)
+            .run()?;
         Ok(())
     })?;
     let plane = part("control plane", || ControlPlane::start(&[]))?;

@@ -55,9 +55,14 @@ pub fn install_debian(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     let root = cmd!("id", "-u").read().is_ok_and(|id| id == "0");
     if !root || !Path::new("/usr/bin/apt-get").exists() {
-        bail!("Debian's packages `{list}` are missing: install them with `apt-get install {list}` and run this again");
+        bail!(
+            "Debian's packages `{list}` are missing: install them with `apt-get install {list}` and run this again"
+        );
     }
-    cmd!("apt-get", "update", "-qq").stdout_to_stderr().run().context("apt-get can't read its lists")?;
+    cmd!("apt-get", "update", "-qq")
+        .stdout_to_stderr()
+        .run()
+        .context("apt-get can't read its lists")?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
     arguments.extend(packages);
     cmd("apt-get", arguments)
@@ -73,8 +78,9 @@ pub fn install_debian(packages: &[&str]) -> Result<()> {
 /// # Errors
 /// It is not; the error says what it is for.
 pub fn must_have(program: &str, what_for: &str) -> Result<()> {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    });
     if !found {
         bail!("`{program}` is not on the PATH: install it, {what_for}");
     }

@@ -29,7 +29,9 @@ fn model_place(place: &TestPlace) -> Place {
 async fn first_fault(cluster: &Cluster, place: &Place) -> Check {
     wait::until("a finding", LIMIT, async || {
         let checks = cluster.check_place(place).await;
-        Ok(checks.into_iter().find(|check| check.verdict != Verdict::Good))
+        Ok(checks
+            .into_iter()
+            .find(|check| check.verdict != Verdict::Good))
     })
     .await
     .unwrap()
@@ -40,9 +42,17 @@ async fn a_cluster_and_a_place_as_in_the_examples_are_good() {
     let (place, cluster) = place("good").await;
     let mut checks = cluster.check_cluster().await;
     checks.extend(cluster.check_place(&model_place(&place)).await);
-    let odd: Vec<_> = checks.iter().filter(|check| check.verdict != Verdict::Good).collect();
+    let odd: Vec<_> = checks
+        .iter()
+        .filter(|check| check.verdict != Verdict::Good)
+        .collect();
     assert!(odd.is_empty(), "{odd:#?}");
-    assert!(checks.iter().any(|check| check.detail.starts_with("Kubernetes v1.")), "{checks:#?}");
+    assert!(
+        checks
+            .iter()
+            .any(|check| check.detail.starts_with("Kubernetes v1.")),
+        "{checks:#?}"
+    );
     assert!(checks.len() >= 10);
 }
 
@@ -58,10 +68,16 @@ async fn a_run_as_that_may_start_runs_is_found() {
     }))
     .unwrap();
     let bindings: Api<RoleBinding> = Api::namespaced(client, place.namespace());
-    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .unwrap();
     let fault = first_fault(&cluster, &model_place(&place)).await;
     assert_eq!(fault.verdict, Verdict::Bad);
-    assert!(fault.what.contains("`run-as`") && fault.detail.contains("create pipelineruns"), "{fault:#?}");
+    assert!(
+        fault.what.contains("`run-as`") && fault.detail.contains("create pipelineruns"),
+        "{fault:#?}"
+    );
 }
 
 #[tokio::test]
@@ -70,15 +86,29 @@ async fn a_missing_right_is_found_with_its_remedy() {
     unbind(&place, "creator").await;
     let fault = first_fault(&cluster, &model_place(&place)).await;
     assert_eq!(fault.verdict, Verdict::Bad);
-    assert!(fault.remedy.unwrap().contains("verbs: [create, get, patch]"));
+    assert!(
+        fault
+            .remedy
+            .unwrap()
+            .contains("verbs: [create, get, patch]")
+    );
 
     unbind(&place, "penstock-tokens").await;
     let fresh = crate::connect(place.host_kubeconfig()).await;
     let fault = wait::until("a finding", LIMIT, async || {
         let checks = fresh.check_place(&model_place(&place)).await;
-        Ok(checks.into_iter().find(|check| check.what.contains("tokens") && !check.ok()))
+        Ok(checks
+            .into_iter()
+            .find(|check| check.what.contains("tokens") && !check.ok()))
     });
-    assert!(fault.await.unwrap().remedy.unwrap().contains("serviceaccounts/token"));
+    assert!(
+        fault
+            .await
+            .unwrap()
+            .remedy
+            .unwrap()
+            .contains("serviceaccounts/token")
+    );
 }
 
 #[tokio::test]
@@ -92,9 +122,18 @@ async fn one_account_for_both_and_a_creator_that_reads_secrets_are_found() {
     let client = shared().await.unwrap().client().await.unwrap();
     let roles: Api<Role> = Api::namespaced(client, place.namespace());
     let mut role = roles.get("creator").await.unwrap();
-    let more = serde_json::from_value(json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] })).unwrap();
+    let more = serde_json::from_value(
+        json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] }),
+    )
+    .unwrap();
     role.rules.get_or_insert_default().push(more);
-    roles.replace("creator", &PostParams::default(), &role).await.unwrap();
+    roles
+        .replace("creator", &PostParams::default(), &role)
+        .await
+        .unwrap();
     let fault = first_fault(&cluster, &model_place(&place)).await;
-    assert_eq!((fault.verdict, fault.detail.as_str()), (Verdict::Weak, "it may get secrets"));
+    assert_eq!(
+        (fault.verdict, fault.detail.as_str()),
+        (Verdict::Weak, "it may get secrets")
+    );
 }

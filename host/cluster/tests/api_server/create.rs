@@ -24,9 +24,18 @@ async fn the_stored_run_is_the_api_servers_and_not_what_was_sent() {
     let run = runs(&place).await.get(&order.name).await.unwrap();
     assert!(!created.existed);
     assert_eq!(run.metadata.uid.as_deref(), Some(created.uid.as_str()));
-    assert_eq!(created.stored.spec_digest().unwrap(), spec_digest(&run.data["spec"]));
-    assert_ne!(created.stored.spec_digest().unwrap(), spec_digest(&order.manifest["spec"]));
-    assert_eq!(created.stored.to_json().unwrap()["spec"]["timeouts"]["pipeline"], "1h0m0s");
+    assert_eq!(
+        created.stored.spec_digest().unwrap(),
+        spec_digest(&run.data["spec"])
+    );
+    assert_ne!(
+        created.stored.spec_digest().unwrap(),
+        spec_digest(&order.manifest["spec"])
+    );
+    assert_eq!(
+        created.stored.to_json().unwrap()["spec"]["timeouts"]["pipeline"],
+        "1h0m0s"
+    );
     let manager = &run.metadata.managed_fields.as_ref().unwrap()[0];
     assert_eq!(manager.manager.as_deref(), Some("penstock"));
 }
@@ -39,7 +48,10 @@ async fn an_order_that_is_repeated_finds_its_own_run() {
     let first = cluster.create_run(&order, effect).await.unwrap();
     let second = cluster.create_run(&order, effect).await.unwrap();
     assert_eq!((second.existed, &second.uid), (true, &first.uid));
-    assert_eq!(second.stored.spec_digest().unwrap(), first.stored.spec_digest().unwrap());
+    assert_eq!(
+        second.stored.spec_digest().unwrap(),
+        first.stored.spec_digest().unwrap()
+    );
 }
 
 #[tokio::test]
@@ -48,11 +60,18 @@ async fn a_foreign_object_of_the_name_is_not_taken_for_ours() {
     let effect = effect(&place, "run");
     let order = order(&place, effect, spec("true"));
     let foreign = serde_json::from_value(order.manifest.clone()).unwrap();
-    runs(&place).await.create(&PostParams::default(), &foreign).await.unwrap();
+    runs(&place)
+        .await
+        .create(&PostParams::default(), &foreign)
+        .await
+        .unwrap();
 
     let error = cluster.create_run(&order, effect).await.unwrap_err();
     assert_eq!(error.kind(), "name-taken");
-    assert!(!error.is_transient() && error.to_string().contains(&order.name), "{error}");
+    assert!(
+        !error.is_transient() && error.to_string().contains(&order.name),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -62,16 +81,25 @@ async fn a_run_of_ours_with_another_manifest_is_not_what_was_ordered() {
     let mut order = order(&place, effect, spec("true"));
     cluster.create_run(&order, effect).await.unwrap();
     order.manifest_digest = Digest::of(b"another");
-    assert_eq!(cluster.create_run(&order, effect).await.unwrap_err().kind(), "name-taken");
+    assert_eq!(
+        cluster.create_run(&order, effect).await.unwrap_err().kind(),
+        "name-taken"
+    );
 }
 
 #[tokio::test]
 async fn a_refusal_by_tektons_admission_says_what_is_wrong() {
     let (place, cluster) = place("refused").await;
     let effect = effect(&place, "run");
-    let broken = order(&place, effect, json!({ "pipelineSpec": { "tasks": [{ "name": "build" }] } }));
+    let broken = order(
+        &place,
+        effect,
+        json!({ "pipelineSpec": { "tasks": [{ "name": "build" }] } }),
+    );
     let error = cluster.create_run(&broken, effect).await.unwrap_err();
-    let CreateError::Refused { message } = &error else { panic!("{error:?}") };
+    let CreateError::Refused { message } = &error else {
+        panic!("{error:?}")
+    };
     assert!(message.contains("validation failed"), "{message}");
     assert!(!error.is_transient());
 }
@@ -89,7 +117,11 @@ async fn a_run_that_is_too_large_is_refused_for_good() {
 #[tokio::test]
 async fn a_cluster_that_is_away_is_for_another_try_and_is_measured() {
     // A port that was free a moment ago, and answers nobody.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "a",
         "clusters": [{ "name": "c", "cluster": { "server": format!("https://127.0.0.1:{port}") } }],
@@ -103,13 +135,18 @@ async fn a_cluster_that_is_away_is_for_another_try_and_is_measured() {
     };
     let mut settings = ClusterSettings::new("away".into(), access);
     let notes = Arc::clone(&seen);
-    settings.on_call = Some(Arc::new(move |call| notes.lock().unwrap().push((call.call, call.status))));
+    settings.on_call = Some(Arc::new(move |call| {
+        notes.lock().unwrap().push((call.call, call.status))
+    }));
     settings.request_timeout = Duration::from_secs(5);
     let cluster = Cluster::connect(settings).await.unwrap();
 
     let (place, _) = place("away").await;
     let effect = effect(&place, "run");
-    let error = cluster.create_run(&order(&place, effect, spec("true")), effect).await.unwrap_err();
+    let error = cluster
+        .create_run(&order(&place, effect, spec("true")), effect)
+        .await
+        .unwrap_err();
     assert!(error.is_transient(), "{error:?}");
     assert!(!format!("{error:?} {error}").contains("hunter2"));
     assert_eq!(*seen.lock().unwrap(), [(Call::Token, None)]);

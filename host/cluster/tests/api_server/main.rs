@@ -11,6 +11,7 @@ mod audit;
 mod check;
 mod create;
 mod rights;
+mod speed;
 mod stop;
 mod watch;
 
@@ -48,14 +49,22 @@ async fn connect(kubeconfig: String) -> Cluster {
 
 /// A place of its own on the shared control plane, and Penstock's cluster.
 async fn place(prefix: &str) -> (TestPlace, Cluster) {
-    let place = TestPlace::create(shared().await.unwrap(), prefix).await.unwrap();
+    let place = TestPlace::create(shared().await.unwrap(), prefix)
+        .await
+        .unwrap();
     let cluster = connect(place.host_kubeconfig()).await;
     (place, cluster)
 }
 
 /// The effect of a key, different in each namespace.
 fn effect(place: &TestPlace, key: &str) -> EffectId {
-    EffectId::new(&"main".into(), &place.namespace().into(), &"route".into(), 1, &key.into())
+    EffectId::new(
+        &"main".into(),
+        &place.namespace().into(),
+        &"route".into(),
+        1,
+        &key.into(),
+    )
 }
 
 fn of() -> ProjectOf {
@@ -141,5 +150,8 @@ async fn runs(place: &TestPlace) -> Api<DynamicObject> {
 async fn unbind(place: &TestPlace, name: &str) {
     let client = shared().await.unwrap().client().await.unwrap();
     let bindings: Api<RoleBinding> = Api::namespaced(client, place.namespace());
-    bindings.delete(name, &DeleteParams::default()).await.unwrap();
+    bindings
+        .delete(name, &DeleteParams::default())
+        .await
+        .unwrap();
 }

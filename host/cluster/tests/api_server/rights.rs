@@ -7,10 +7,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use penstock_cluster::{CreateError, status_of};
-use penstock_control_plane::{
-    place::CREATOR,
-    shared, wait,
-};
+use penstock_control_plane::{place::CREATOR, shared, wait};
 
 use crate::{LIMIT, audit, effect, order, place, runs, spec, unbind};
 
@@ -23,7 +20,10 @@ async fn a_run_is_created_by_the_creator_with_a_token_that_the_host_asked_for() 
 
     let namespace = place.namespace();
     let creators = audit::who_when(1, namespace, "create", "pipelineruns", "").await;
-    assert_eq!(creators, [format!("system:serviceaccount:{namespace}:{CREATOR}")]);
+    assert_eq!(
+        creators,
+        [format!("system:serviceaccount:{namespace}:{CREATOR}")]
+    );
     let askers = audit::who(namespace, "create", "serviceaccounts", "token").await;
     assert_eq!(askers, ["system:serviceaccount:penstock:penstock"]);
 }
@@ -34,8 +34,14 @@ async fn the_hosts_own_token_creates_nothing() {
     let effect = effect(&place, "run");
     let object = serde_json::from_value(order(&place, effect, spec("true")).manifest).unwrap();
     let host = place.pipeline_runs(place.host_client().await.unwrap());
-    let error = host.create(&PostParams::default(), &object).await.unwrap_err();
-    assert!(matches!(&error, kube::Error::Api(status) if status.code == 403), "{error}");
+    let error = host
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, kube::Error::Api(status) if status.code == 403),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -52,7 +58,12 @@ async fn many_runs_at_once_share_one_token() {
         assert!(!created.unwrap().existed);
     }
     audit::who_when(20, place.namespace(), "create", "pipelineruns", "").await;
-    assert_eq!(audit::who(place.namespace(), "create", "serviceaccounts", "token").await.len(), 1);
+    assert_eq!(
+        audit::who(place.namespace(), "create", "serviceaccounts", "token")
+            .await
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -61,14 +72,28 @@ async fn a_creator_without_rights_is_told_which_rule_is_missing() {
     unbind(&place, "creator").await;
     let error = wait::until("the denial", LIMIT, async || {
         let effect = effect(&place, &uuid::Uuid::new_v4().to_string());
-        Ok(cluster.create_run(&order(&place, effect, spec("true")), effect).await.err())
+        Ok(cluster
+            .create_run(&order(&place, effect, spec("true")), effect)
+            .await
+            .err())
     })
     .await
     .unwrap();
-    let CreateError::Denied { message, remedy } = &error else { panic!("{error:?}") };
-    assert!(message.contains("cannot create resource \"pipelineruns\""), "{message}");
-    assert!(remedy.contains("account `creator`") && remedy.contains(place.namespace()), "{remedy}");
-    assert!(remedy.contains("resources: [pipelineruns], verbs: [create, get, patch]"), "{remedy}");
+    let CreateError::Denied { message, remedy } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        message.contains("cannot create resource \"pipelineruns\""),
+        "{message}"
+    );
+    assert!(
+        remedy.contains("account `creator`") && remedy.contains(place.namespace()),
+        "{remedy}"
+    );
+    assert!(
+        remedy.contains("resources: [pipelineruns], verbs: [create, get, patch]"),
+        "{remedy}"
+    );
     assert!(!error.is_transient());
 }
 
@@ -79,15 +104,24 @@ async fn a_host_that_gets_no_tokens_is_told_which_rule_is_missing() {
     let client = place.host_client().await.unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(client, place.namespace());
     wait::until("the denial", LIMIT, async || {
-        Ok(accounts.create_token_request(CREATOR, &PostParams::default(), &Default::default()).await.err())
+        Ok(accounts
+            .create_token_request(CREATOR, &PostParams::default(), &Default::default())
+            .await
+            .err())
     })
     .await
     .unwrap();
     let effect = effect(&place, "run");
-    let error = cluster.create_run(&order(&place, effect, spec("true")), effect).await.unwrap_err();
+    let error = cluster
+        .create_run(&order(&place, effect, spec("true")), effect)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), "denied", "{error:?}");
     let remedy = error.remedy().unwrap();
-    assert!(remedy.contains("resources: [serviceaccounts/token], resourceNames: [creator]"), "{remedy}");
+    assert!(
+        remedy.contains("resources: [serviceaccounts/token], resourceNames: [creator]"),
+        "{remedy}"
+    );
 }
 
 #[tokio::test]
@@ -95,10 +129,19 @@ async fn a_creator_that_is_not_there_is_named() {
     let (place, cluster) = place("nobody").await;
     let client = shared().await.unwrap().client().await.unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(client, place.namespace());
-    accounts.delete(CREATOR, &DeleteParams::default()).await.unwrap();
+    accounts
+        .delete(CREATOR, &DeleteParams::default())
+        .await
+        .unwrap();
     let effect = effect(&place, "run");
-    let error = cluster.create_run(&order(&place, effect, spec("true")), effect).await.unwrap_err();
-    let expect = CreateError::NoAccount { namespace: place.namespace().into(), account: CREATOR.into() };
+    let error = cluster
+        .create_run(&order(&place, effect, spec("true")), effect)
+        .await
+        .unwrap_err();
+    let expect = CreateError::NoAccount {
+        namespace: place.namespace().into(),
+        account: CREATOR.into(),
+    };
     assert_eq!(error, expect);
 }
 
@@ -107,7 +150,9 @@ async fn a_token_that_was_taken_back_is_replaced_and_the_run_is_created() {
     let (place, cluster) = place("revoked").await;
     let create = async |key: &str| {
         let effect = effect(&place, key);
-        cluster.create_run(&order(&place, effect, spec("true")), effect).await
+        cluster
+            .create_run(&order(&place, effect, spec("true")), effect)
+            .await
     };
     create("first").await.unwrap();
 
@@ -115,10 +160,16 @@ async fn a_token_that_was_taken_back_is_replaced_and_the_run_is_created() {
     let client = shared().await.unwrap().client().await.unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(client, place.namespace());
     let account = accounts.get(CREATOR).await.unwrap();
-    accounts.delete(CREATOR, &DeleteParams::default()).await.unwrap();
+    accounts
+        .delete(CREATOR, &DeleteParams::default())
+        .await
+        .unwrap();
     let mut fresh = ServiceAccount::default();
     fresh.metadata.name = account.metadata.name;
-    accounts.create(&PostParams::default(), &fresh).await.unwrap();
+    accounts
+        .create(&PostParams::default(), &fresh)
+        .await
+        .unwrap();
 
     wait::until("a second token", LIMIT, async || {
         create(&uuid::Uuid::new_v4().to_string()).await?;
@@ -136,7 +187,10 @@ async fn a_run_carries_what_it_is_found_by() {
     let order = order(&place, effect, spec("true"));
     cluster.create_run(&order, effect).await.unwrap();
     let run = runs(&place).await.get(&order.name).await.unwrap();
-    assert_eq!(run.metadata.labels.as_ref().unwrap()["app.kubernetes.io/managed-by"], "penstock");
+    assert_eq!(
+        run.metadata.labels.as_ref().unwrap()["app.kubernetes.io/managed-by"],
+        "penstock"
+    );
     let status = status_of(&serde_json::to_value(&run).unwrap()).unwrap();
     assert_eq!((status.effect, status.name), (effect, order.name));
 }

@@ -42,12 +42,28 @@ async fn a_run_is_stopped_and_ends_as_canceled() {
     let stop = stop_order(&run, effect(&place, "run"), Some(&uid));
     assert_eq!(cluster.stop_run(&stop).await.unwrap(), Stopped::Asked);
     let end = ended(&cluster, &run).await;
-    assert_eq!((end.state, end.spec_status.as_deref()), (RunState::Canceled, Some("CancelledRunFinally")));
-    assert_eq!(cluster.stop_run(&stop).await.unwrap(), Stopped::AlreadyFinished);
+    assert_eq!(
+        (end.state, end.spec_status.as_deref()),
+        (RunState::Canceled, Some("CancelledRunFinally"))
+    );
+    assert_eq!(
+        cluster.stop_run(&stop).await.unwrap(),
+        Stopped::AlreadyFinished
+    );
     let patchers = audit::who_when(1, place.namespace(), "patch", "pipelineruns", "").await;
-    assert!(patchers.contains(&format!("system:serviceaccount:{}:creator", place.namespace())), "{patchers:?}");
+    assert!(
+        patchers.contains(&format!(
+            "system:serviceaccount:{}:creator",
+            place.namespace()
+        )),
+        "{patchers:?}"
+    );
 
-    runs(&place).await.delete(&run.name, &DeleteParams::default()).await.unwrap();
+    runs(&place)
+        .await
+        .delete(&run.name, &DeleteParams::default())
+        .await
+        .unwrap();
     let gone = wait::until("the run's deletion", LIMIT, async || {
         Ok(Some(cluster.stop_run(&stop).await?).filter(|stopped| *stopped == Stopped::Gone))
     });
@@ -61,20 +77,37 @@ async fn a_run_without_a_known_uid_is_stopped_at_once_and_not_softened() {
     let stop = stop_order(&run, effect(&place, "run"), None);
     assert_eq!(cluster.stop_run_hard(&stop).await.unwrap(), Stopped::Asked);
     let softer = cluster.stop_run(&stop).await.unwrap();
-    assert!(matches!(softer, Stopped::Asked | Stopped::AlreadyFinished), "{softer:?}");
+    assert!(
+        matches!(softer, Stopped::Asked | Stopped::AlreadyFinished),
+        "{softer:?}"
+    );
     let end = ended(&cluster, &run).await;
-    assert_eq!((end.state, end.spec_status.as_deref()), (RunState::Canceled, Some("Cancelled")));
+    assert_eq!(
+        (end.state, end.spec_status.as_deref()),
+        (RunState::Canceled, Some("Cancelled"))
+    );
 }
 
 #[tokio::test]
 async fn another_object_of_the_name_is_left_alone() {
     let (place, cluster) = place("spare").await;
     let (run, _) = endless(&place, &cluster).await;
-    let other_uid = stop_order(&run, effect(&place, "run"), Some("00000000-0000-0000-0000-000000000000"));
+    let other_uid = stop_order(
+        &run,
+        effect(&place, "run"),
+        Some("00000000-0000-0000-0000-000000000000"),
+    );
     assert_eq!(cluster.stop_run(&other_uid).await.unwrap(), Stopped::Gone);
     let other_effect = stop_order(&run, effect(&place, "another"), None);
-    assert_eq!(cluster.stop_run(&other_effect).await.unwrap(), Stopped::Gone);
-    let still = cluster.run_status(&run.namespace, &run.name).await.unwrap().unwrap();
+    assert_eq!(
+        cluster.stop_run(&other_effect).await.unwrap(),
+        Stopped::Gone
+    );
+    let still = cluster
+        .run_status(&run.namespace, &run.name)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((still.state, still.spec_status), (RunState::Running, None));
 }
 
@@ -84,7 +117,13 @@ async fn the_api_server_itself_refuses_a_change_of_another_uid() {
     let (place, cluster) = place("uid").await;
     let (run, _) = endless(&place, &cluster).await;
     let patch = serde_json::json!({ "metadata": { "uid": "00000000-0000-0000-0000-000000000000" }, "spec": { "status": "Cancelled" } });
-    let answer = runs(&place).await.patch(&run.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let answer = runs(&place)
+        .await
+        .patch(&run.name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await;
     let error = answer.unwrap_err();
-    assert!(matches!(&error, kube::Error::Api(status) if matches!(status.code, 409 | 422)), "{error}");
+    assert!(
+        matches!(&error, kube::Error::Api(status) if matches!(status.code, 409 | 422)),
+        "{error}"
+    );
 }

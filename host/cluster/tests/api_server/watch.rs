@@ -42,13 +42,23 @@ fn change(seen: &RunSeen, effect: EffectId, state: RunState) -> Option<RunStatus
 async fn a_run_is_seen_until_it_succeeds_with_its_results() {
     let (place, cluster) = place("seen").await;
     let mut watch = cluster.watch().boxed();
-    until(&mut watch, |seen| matches!(seen, RunSeen::Listed(_)).then_some(())).await;
+    until(&mut watch, |seen| {
+        matches!(seen, RunSeen::Listed(_)).then_some(())
+    })
+    .await;
     let effect = effect(&place, "run");
-    let order = order(&place, effect, spec("echo -n sha256:1 > /tekton/results/digest"));
+    let order = order(
+        &place,
+        effect,
+        spec("echo -n sha256:1 > /tekton/results/digest"),
+    );
     let created = cluster.create_run(&order, effect).await.unwrap();
     until(&mut watch, |seen| change(seen, effect, RunState::Running)).await;
     let run = until(&mut watch, |seen| change(seen, effect, RunState::Succeeded)).await;
-    assert_eq!((run.uid, run.namespace.as_str()), (created.uid, place.namespace()));
+    assert_eq!(
+        (run.uid, run.namespace.as_str()),
+        (created.uid, place.namespace())
+    );
     assert!(run.started_at.unwrap() <= run.finished_at.unwrap());
     assert_eq!(run.children[0].task, "build");
 }
@@ -63,7 +73,10 @@ async fn a_run_that_fails_names_its_task_step_and_exit_code() {
     let run = until(&mut watch, |seen| change(seen, effect, RunState::Failed)).await;
     assert_eq!(run.reason, "Failed");
     let failed = cluster.failed_task(&run).await.unwrap().unwrap();
-    assert_eq!(failed.to_string(), "task `build` failed in step `compile` with exit code 3");
+    assert_eq!(
+        failed.to_string(),
+        "task `build` failed in step `compile` with exit code 3"
+    );
 }
 
 #[tokio::test]
@@ -86,19 +99,23 @@ async fn the_watch_goes_on_after_the_api_server_was_killed() {
     plane.restart_api_server().await.unwrap();
     // The pool's connections are dead by now; an order may be tried again until it is carried out.
     let second = order(&place, new, spec("true"));
-    let again = penstock_control_plane::wait::until("the second run", LIMIT, async || {
-        match cluster.create_run(&second, new).await {
-            Ok(created) => Ok(Some(created)),
-            Err(error) if error.is_transient() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    });
+    let again =
+        penstock_control_plane::wait::until("the second run", LIMIT, async || {
+            match cluster.create_run(&second, new).await {
+                Ok(created) => Ok(Some(created)),
+                Err(error) if error.is_transient() => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        });
     again.await.unwrap();
     place.let_pods_finish().await.unwrap();
     until(&mut watch, |seen| change(seen, new, RunState::Succeeded)).await;
 
     let admin = place.pipeline_runs(plane.client().await.unwrap());
-    admin.delete(&first.name, &DeleteParams::default()).await.unwrap();
+    admin
+        .delete(&first.name, &DeleteParams::default())
+        .await
+        .unwrap();
     let last = until(&mut watch, |seen| match seen {
         RunSeen::Deleted(run) if run.effect == old => Some(run.clone()),
         _ => None,

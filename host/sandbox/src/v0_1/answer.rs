@@ -10,7 +10,9 @@ use crate::stop::Stop;
 
 /// A fault of the host: the world answered something else than was asked.
 fn unfit(wanted: &str) -> Stop {
-    Stop::fault(format!("the host answered a lookup with something else than {wanted}"))
+    Stop::fault(format!(
+        "the host answered a lookup with something else than {wanted}"
+    ))
 }
 
 /// Why there is no answer.

@@ -124,14 +124,12 @@ fn kind(kind: &model::EventKind) -> wit::EventKind {
             name: it.name.clone(),
             action: it.action.clone(),
         }),
-        model::EventKind::TokenExpiring(it) => {
-            wit::EventKind::TokenExpiring(wit::TokenExpiring {
-                token_id: it.token_id,
-                name: it.name.clone(),
-                owner: it.owner.clone(),
-                expires_at: it.expires_at.clone(),
-            })
-        }
+        model::EventKind::TokenExpiring(it) => wit::EventKind::TokenExpiring(wit::TokenExpiring {
+            token_id: it.token_id,
+            name: it.name.clone(),
+            owner: it.owner.clone(),
+            expires_at: it.expires_at.clone(),
+        }),
         model::EventKind::Sweep(it) => wit::EventKind::Sweep(wit::Sweep {
             ref_name: text(&it.ref_name),
             merge_request: it.merge_request.as_ref().map(merge_request),
@@ -198,9 +196,7 @@ fn note(note: &model::Note) -> wit::Note {
         id: note.id,
         text: note.text.clone(),
         target: match &note.target {
-            model::NoteTarget::MergeRequest(it) => {
-                wit::NoteTarget::MergeRequest(merge_request(it))
-            }
+            model::NoteTarget::MergeRequest(it) => wit::NoteTarget::MergeRequest(merge_request(it)),
             model::NoteTarget::Commit(id) => wit::NoteTarget::Commit(text(id)),
             model::NoteTarget::Other(word) => wit::NoteTarget::Other(word.clone()),
         },

@@ -7,11 +7,10 @@ use penstock_model::id::{CommitId, UserId};
 use penstock_model::lookup::{Answer, Content, Lookup, LookupError, RunFilter, Source};
 use penstock_model::record::{LogLine, StateWrite};
 
-use super::wit::{
-    cluster_read, config, delivery, effects, events, fetch, gitlab_read, history, log, state,
-    types,
-};
 use super::answer;
+use super::wit::{
+    cluster_read, config, delivery, effects, events, fetch, gitlab_read, history, log, state, types,
+};
 use crate::ask::{Allowed, Caller};
 use crate::stop::Stop;
 use crate::weigh::Weigh;
@@ -21,11 +20,7 @@ type Told<T> = wasmtime::Result<Result<T, types::LookupError>>;
 
 impl Caller {
     /// Asks, and reads the answer.
-    async fn look<T>(
-        &mut self,
-        lookup: Lookup,
-        read: fn(&Answer) -> Result<T, Stop>,
-    ) -> Told<T> {
+    async fn look<T>(&mut self, lookup: Lookup, read: fn(&Answer) -> Result<T, Stop>) -> Told<T> {
         match self.ask(lookup).await? {
             Ok(answer) => Ok(Ok(read(answer)?)),
             Err(error) => Ok(Err(answer::error(error))),

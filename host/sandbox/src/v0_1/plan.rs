@@ -91,7 +91,12 @@ impl At {
         Ok(text)
     }
 
-    fn maybe(self, field: &str, text: Option<String>, most: usize) -> Result<Option<String>, Wrong> {
+    fn maybe(
+        self,
+        field: &str,
+        text: Option<String>,
+        most: usize,
+    ) -> Result<Option<String>, Wrong> {
         text.map(|it| self.text(field, it, most)).transpose()
     }
 
@@ -122,7 +127,11 @@ impl At {
         }
     }
 
-    fn pairs(self, field: &str, pairs: Vec<(String, String)>) -> Result<Vec<(String, String)>, Wrong> {
+    fn pairs(
+        self,
+        field: &str,
+        pairs: Vec<(String, String)>,
+    ) -> Result<Vec<(String, String)>, Wrong> {
         for (name, _) in &pairs {
             self.text(field, name.clone(), NAME)?;
         }

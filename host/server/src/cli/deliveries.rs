@@ -40,7 +40,11 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
     let store = open_beside(shared).await?;
     match command {
-        Command::List { project, outcome, limit } => list(&store, shared, project, outcome, limit).await?,
+        Command::List {
+            project,
+            outcome,
+            limit,
+        } => list(&store, shared, project, outcome, limit).await?,
         Command::Show { id } => show(&store, shared, &id).await?,
         Command::Retry { id } => retry(&store, shared, &id).await?,
     }
@@ -64,7 +68,12 @@ async fn list(
             })
         })
         .transpose()?;
-    let filter = DeliveryFilter { project, outcome, limit, ..DeliveryFilter::default() };
+    let filter = DeliveryFilter {
+        project,
+        outcome,
+        limit,
+        ..DeliveryFilter::default()
+    };
     let listed = explain::list(&store.deliveries(filter).await?);
     output::answer(shared.output, &listed, || {
         if listed.is_empty() {
@@ -80,17 +89,26 @@ async fn list(
                 it.why.clone().unwrap_or_default(),
             ]
         });
-        output::table(["RECEIVED", "KIND", "PROJECT", "OUTCOME", "DELIVERY", "WHY"], rows)
+        output::table(
+            ["RECEIVED", "KIND", "PROJECT", "OUTCOME", "DELIVERY", "WHY"],
+            rows,
+        )
     });
     Ok(())
 }
 
 async fn show(store: &Store, shared: &Shared, id: &str) -> Result<()> {
     let id = DeliveryId::new(id);
-    let found = store.delivery(None, &id).await?.with_context(|| unknown(id.as_str()))?;
+    let found = store
+        .delivery(None, &id)
+        .await?
+        .with_context(|| unknown(id.as_str()))?;
     let body = found.body.as_deref().map(String::from_utf8_lossy);
-    let headers: serde_json::Map<_, _> =
-        found.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let headers: serde_json::Map<_, _> = found
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
     let json = json!({
         "delivery": explain::list(std::slice::from_ref(&found)).first(),
         "headers": headers,
@@ -126,7 +144,10 @@ async fn retry(store: &Store, shared: &Shared, id: &str) -> Result<()> {
                 .iter()
                 .map(|(route, attempt)| format!("`{route}` (attempt {attempt})"))
                 .collect();
-            format!("{id} is decided anew by {}; `penstock explain {id}` says what came of it", routes.join(", "))
+            format!(
+                "{id} is decided anew by {}; `penstock explain {id}` says what came of it",
+                routes.join(", ")
+            )
         }
     });
     Ok(())
@@ -140,8 +161,12 @@ pub(super) async fn explain(what: &str, shared: &Shared) -> Result<ExitCode> {
         Some(found) => Some(found),
         None => of_run(&store, what).await?,
     };
-    let Some(found) = found else { bail!(unknown(what)) };
-    output::answer(shared.output, &explain::explanation(&found), || explain::tell(&found));
+    let Some(found) = found else {
+        bail!(unknown(what))
+    };
+    output::answer(shared.output, &explain::explanation(&found), || {
+        explain::tell(&found)
+    });
     store.close().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -152,7 +177,9 @@ async fn of_run(store: &Store, what: &str) -> Result<Option<penstock_store::Expl
         Err(_) => store.run_named(what).await?,
     };
     match run {
-        Some(run) => Ok(store.explain(Some(&run.delivery.instance), &run.delivery.id).await?),
+        Some(run) => Ok(store
+            .explain(Some(&run.delivery.instance), &run.delivery.id)
+            .await?),
         None => Ok(None),
     }
 }

@@ -34,9 +34,15 @@ pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
     match command {
         Command::List { state, limit } => {
             let state = EffectState::parse(&state).with_context(|| {
-                format!("`{state}` is no state: it is one of waiting, done, refused, dead, withdrawn")
+                format!(
+                    "`{state}` is no state: it is one of waiting, done, refused, dead, withdrawn"
+                )
             })?;
-            let filter = EffectFilter { state: Some(state), limit, ..EffectFilter::default() };
+            let filter = EffectFilter {
+                state: Some(state),
+                limit,
+                ..EffectFilter::default()
+            };
             let found = store.effects(filter).await?;
             let rows = || {
                 found.iter().map(|it| {
@@ -61,13 +67,19 @@ pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
                 })
                 .collect();
             output::answer(shared.output, &json, || {
-                output::table(["COMMITTED", "KIND", "KEY", "TRIES", "NEXT", "ID", "WHY"], rows())
+                output::table(
+                    ["COMMITTED", "KIND", "KEY", "TRIES", "NEXT", "ID", "WHY"],
+                    rows(),
+                )
             });
         }
         Command::Retry { id } => {
-            let id = EffectId::parse(&id).with_context(|| format!("`{id}` is no id of an effect"))?;
+            let id =
+                EffectId::parse(&id).with_context(|| format!("`{id}` is no id of an effect"))?;
             store.retry_effect(&id, Timestamp::now()).await?;
-            output::answer(shared.output, &json!({ "retried": id }), || format!("{id} is tried again"));
+            output::answer(shared.output, &json!({ "retried": id }), || {
+                format!("{id} is tried again")
+            });
         }
     }
     store.close().await;

@@ -24,7 +24,9 @@ pub(super) fn answer(format: Format, json: &impl Serialize, text: impl FnOnce() 
         Format::Text => println!("{}", text().trim_end()),
         Format::Json => match serde_json::to_string_pretty(json) {
             Ok(json) => println!("{json}"),
-            Err(error) => println!("{{\"error\": \"the answer could not be written as JSON: {error}\"}}"),
+            Err(error) => {
+                println!("{{\"error\": \"the answer could not be written as JSON: {error}\"}}")
+            }
         },
     }
 }
@@ -37,9 +39,14 @@ pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 /// A table without lines, as wide as the terminal.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(
+    head: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head);
     for row in rows {
         table.add_row(row);
@@ -62,7 +69,11 @@ pub(super) fn findings(findings: &[Finding], format: Format) {
                 text.push_str(&format!(": {}", finding.detail));
             }
             text.push('\n');
-            if let Some(remedy) = finding.remedy.as_ref().filter(|_| finding.verdict != Verdict::Good) {
+            if let Some(remedy) = finding
+                .remedy
+                .as_ref()
+                .filter(|_| finding.verdict != Verdict::Good)
+            {
                 text.push_str(&format!("         {remedy}\n"));
             }
         }

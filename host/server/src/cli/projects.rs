@@ -30,16 +30,28 @@ pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
     let instance = match (instance, config.gitlab.as_slice()) {
         (Some(name), _) => InstanceName::new(name),
         (None, [only]) => only.name.clone(),
-        (None, _) => anyhow::bail!("the configuration has several GitLab instances: name one with `--instance`"),
+        (None, _) => anyhow::bail!(
+            "the configuration has several GitLab instances: name one with `--instance`"
+        ),
     };
     let tenant = belonging(&config.tenants, &path)
         .with_context(|| format!("`{path}` can't be pinned"))?
         .tenant
         .name();
     let store = open_beside(shared).await?;
-    store.repin(&instance, ProjectId(id), &ProjectPath::new(&*path), &tenant, Timestamp::now()).await?;
+    store
+        .repin(
+            &instance,
+            ProjectId(id),
+            &ProjectPath::new(&*path),
+            &tenant,
+            Timestamp::now(),
+        )
+        .await?;
     store.close().await;
     let json = json!({ "project": id, "path": path, "tenant": tenant });
-    output::answer(shared.output, &json, || format!("{path} (project {id}) belongs to the tenant `{tenant}` now"));
+    output::answer(shared.output, &json, || {
+        format!("{path} (project {id}) belongs to the tenant `{tenant}` now")
+    });
     Ok(ExitCode::SUCCESS)
 }

@@ -37,7 +37,15 @@ pub(super) async fn route(
     let call = match prepare(host, delivery, pending).await {
         Ok(call) => call,
         Err(NotNow::Later { why, after }) => {
-            postpone(host, claim, key, Some(pending), &why, Wait::of(pending, after)).await?;
+            postpone(
+                host,
+                claim,
+                key,
+                Some(pending),
+                &why,
+                Wait::of(pending, after),
+            )
+            .await?;
             return Ok(Next::Leave);
         }
         Err(NotNow::Never(why)) => {
@@ -55,15 +63,32 @@ pub(super) async fn route(
             Ok(record) => record,
             Err(fault) => {
                 let after = fault.retry_after.map(Duration::from_millis);
-                postpone(host, claim, key, Some(pending), &fault.what, Wait::of(pending, after)).await?;
+                postpone(
+                    host,
+                    claim,
+                    key,
+                    Some(pending),
+                    &fault.what,
+                    Wait::of(pending, after),
+                )
+                .await?;
                 return Ok(Next::Leave);
             }
         };
         if let Outcome::Failure(failure @ Failure::DeadlinePassed { .. }) = &record.outcome
             && pending.tries + 1 < DEADLINES
         {
-            host.metrics.plugin_failed(call.route.plugin.as_str(), failure.word());
-            postpone(host, claim, key, Some(pending), &failure.to_string(), Wait::of(pending, None)).await?;
+            host.metrics
+                .plugin_failed(call.route.plugin.as_str(), failure.word());
+            postpone(
+                host,
+                claim,
+                key,
+                Some(pending),
+                &failure.to_string(),
+                Wait::of(pending, None),
+            )
+            .await?;
             return Ok(Next::Leave);
         }
         call.count(host, &record, begun.elapsed());
@@ -79,16 +104,28 @@ pub(super) async fn route(
                 return Ok(Next::Go);
             }
             Err(CommitError::Conflict { what }) => {
-                tracing::info!(what, conflict, "the state changed under a call; it is made anew");
+                tracing::info!(
+                    what,
+                    conflict,
+                    "the state changed under a call; it is made anew"
+                );
             }
             Err(CommitError::AlreadyDecided { .. }) => return Ok(Next::Go),
             Err(error) => return Err(lane_error(error)),
         }
     }
     let failure = Failure::StateConflict { tries: CONFLICTS };
-    host.metrics.plugin_failed(call.route.plugin.as_str(), failure.word());
-    let mut decision = decision(delivery, pending, Settlement::Failed, Some(failure.to_string()));
-    decision.orders.extend(call.failed_status(&failure.to_string()));
+    host.metrics
+        .plugin_failed(call.route.plugin.as_str(), failure.word());
+    let mut decision = decision(
+        delivery,
+        pending,
+        Settlement::Failed,
+        Some(failure.to_string()),
+    );
+    decision
+        .orders
+        .extend(call.failed_status(&failure.to_string()));
     settle(host, claim, decision).await
 }
 
@@ -106,7 +143,9 @@ fn lane_error(error: CommitError) -> LaneError {
     match error {
         CommitError::Fenced { lane } => LaneError::Fenced { lane },
         CommitError::Store(error) => LaneError::Store(error),
-        other => LaneError::NotFound { what: other.to_string() },
+        other => LaneError::NotFound {
+            what: other.to_string(),
+        },
     }
 }
 
@@ -132,7 +171,10 @@ fn decision(
 
 /// Why a plugin is not asked now.
 enum NotNow {
-    Later { why: String, after: Option<Duration> },
+    Later {
+        why: String,
+        after: Option<Duration>,
+    },
     Never(String),
     /// The route does not mean this event.
     NotMeant(String),
@@ -153,39 +195,68 @@ struct Call {
     lane: penstock_model::lane::Lane,
 }
 
-async fn prepare(host: &Arc<Host>, delivery: &Delivery, pending: &PendingRoute) -> Result<Call, NotNow> {
-    let Delivery { live, instance, stored, accepted, .. } = delivery;
+async fn prepare(
+    host: &Arc<Host>,
+    delivery: &Delivery,
+    pending: &PendingRoute,
+) -> Result<Call, NotNow> {
+    let Delivery {
+        live,
+        instance,
+        stored,
+        accepted,
+        ..
+    } = delivery;
     let later = |why: String| NotNow::Later { why, after: None };
     let route = live
         .config
         .routes
         .iter()
         .find(|route| route.name == pending.route)
-        .ok_or_else(|| NotNow::Never(format!("the configuration has no route `{}` any more", pending.route)))?;
+        .ok_or_else(|| {
+            NotNow::Never(format!(
+                "the configuration has no route `{}` any more",
+                pending.route
+            ))
+        })?;
     let slot = live.plugin(&route.plugin).ok_or_else(|| {
-        NotNow::Never(format!("the configuration has no plugin `{}` any more", route.plugin))
+        NotNow::Never(format!(
+            "the configuration has no plugin `{}` any more",
+            route.plugin
+        ))
     })?;
-    let loaded = slot.ready().map_err(|not_ready| later(not_ready.to_string()))?;
-    let confirmed = confirmed(delivery).await.map_err(|unconfirmed| match unconfirmed {
-        Unconfirmed::Away { why, after } => NotNow::Later { why, after },
-        Unconfirmed::Never(why) => NotNow::Never(why),
-    })?;
+    let loaded = slot
+        .ready()
+        .map_err(|not_ready| later(not_ready.to_string()))?;
+    let confirmed = confirmed(delivery)
+        .await
+        .map_err(|unconfirmed| match unconfirmed {
+            Unconfirmed::Away { why, after } => NotNow::Later { why, after },
+            Unconfirmed::Never(why) => NotNow::Never(why),
+        })?;
     let trust = confirmed.provenance.trust;
     if !route.trust.is_empty() && !route.trust.contains(&trust) {
-        return Err(NotNow::NotMeant(format!("the route takes no events that are {}", trust.as_str())));
+        return Err(NotNow::NotMeant(format!(
+            "the route takes no events that are {}",
+            trust.as_str()
+        )));
     }
     let path = match &confirmed.scope {
         penstock_model::scope::Scope::Project(project) => project.path.as_str(),
         penstock_model::scope::Scope::Group(group) => group.path.as_str(),
         penstock_model::scope::Scope::Instance => "",
     };
-    let belonging = live.belonging(path).map_err(|none| NotNow::Never(none.to_string()))?;
-    let places =
-        belonging.tenant.places(&belonging.captures).map_err(|error| NotNow::Never(error.to_string()))?;
-    let own = instance
-        .own_users()
-        .await
-        .map_err(|error| NotNow::Later { after: error.retry_after(), why: error.to_string() })?;
+    let belonging = live
+        .belonging(path)
+        .map_err(|none| NotNow::Never(none.to_string()))?;
+    let places = belonging
+        .tenant
+        .places(&belonging.captures)
+        .map_err(|error| NotNow::Never(error.to_string()))?;
+    let own = instance.own_users().await.map_err(|error| NotNow::Later {
+        after: error.retry_after(),
+        why: error.to_string(),
+    })?;
     let event = Arc::new(Event {
         delivery: stored.key.id.clone(),
         received_at: stored.received_at,
@@ -215,7 +286,13 @@ async fn prepare(host: &Arc<Host>, delivery: &Delivery, pending: &PendingRoute) 
     let key = &stored.key;
     let failure_key = EffectKey::new("host/failure");
     Ok(Call {
-        failure_id: EffectId::new(&key.instance, &key.id, &pending.route, pending.attempt, &failure_key),
+        failure_id: EffectId::new(
+            &key.instance,
+            &key.id,
+            &pending.route,
+            pending.attempt,
+            &failure_key,
+        ),
         attempt: pending.attempt,
         delivery_url: live
             .config
@@ -262,12 +339,19 @@ impl Call {
     }
 
     /// Judges the answer and makes the decision of it.
-    fn judge(&self, delivery: &Delivery, pending: &PendingRoute, record: DecisionRecord) -> Decision {
+    fn judge(
+        &self,
+        delivery: &Delivery,
+        pending: &PendingRoute,
+        record: DecisionRecord,
+    ) -> Decision {
         let (settlement, why, admitted) = match &record.outcome {
             Outcome::Plan(plan) => (Settlement::Decided, None, admit(plan, self.context())),
-            Outcome::Error(PluginError::Source(problems)) => {
-                (Settlement::Decided, Some(plugins::list(problems)), Admitted::default())
-            }
+            Outcome::Error(PluginError::Source(problems)) => (
+                Settlement::Decided,
+                Some(plugins::list(problems)),
+                Admitted::default(),
+            ),
             Outcome::Error(PluginError::Settings(problems)) => {
                 let why = format!("its settings can't be used: {}", plugins::list(problems));
                 (Settlement::Failed, Some(why), Admitted::default())
@@ -275,9 +359,11 @@ impl Call {
             Outcome::Error(PluginError::Other(why)) => {
                 (Settlement::Failed, Some(why.clone()), Admitted::default())
             }
-            Outcome::Failure(failure) => {
-                (Settlement::Failed, Some(failure.to_string()), Admitted::default())
-            }
+            Outcome::Failure(failure) => (
+                Settlement::Failed,
+                Some(failure.to_string()),
+                Admitted::default(),
+            ),
         };
         let mut orders = Vec::new();
         if self.route.mode == Mode::Act {
@@ -331,7 +417,9 @@ impl Call {
 
     /// A failed status for each effect that is refused; the first refusal of each speaks.
     fn refusals(&self, admitted: &Admitted) -> Vec<Order> {
-        let Some(project) = self.project() else { return Vec::new() };
+        let Some(project) = self.project() else {
+            return Vec::new();
+        };
         let mut told = BTreeSet::new();
         admitted
             .refused

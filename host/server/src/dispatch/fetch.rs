@@ -29,9 +29,14 @@ static CLIENT: LazyLock<Result<reqwest::Client, reqwest::Error>> = LazyLock::new
 /// Gets a URL whose host was granted.
 pub(super) async fn get(url: &str, largest: u64) -> Asked {
     let invalid = |why: &str| Ok(Err(LookupError::Invalid(format!("{url}: {why}"))));
-    let Ok(parsed) = reqwest::Url::parse(url) else { return invalid("it is no address") };
+    let Ok(parsed) = reqwest::Url::parse(url) else {
+        return invalid("it is no address");
+    };
     // A literal address never meets the resolver.
-    let literal = parsed.host_str().map(|host| host.trim_matches(['[', ']'])).and_then(|host| host.parse().ok());
+    let literal = parsed
+        .host_str()
+        .map(|host| host.trim_matches(['[', ']']))
+        .and_then(|host| host.parse().ok());
     if literal.is_some_and(|ip| !is_public(ip)) {
         return denied(url);
     }
@@ -43,10 +48,15 @@ pub(super) async fn get(url: &str, largest: u64) -> Asked {
     };
     let status = response.status();
     if status.is_redirection() {
-        return Ok(Err(LookupError::Denied(format!("{url} redirects, and redirects are not followed"))));
+        return Ok(Err(LookupError::Denied(format!(
+            "{url} redirects, and redirects are not followed"
+        ))));
     }
     if status == reqwest::StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-        return Err(HostFault { what: format!("{url} answered {status}"), retry_after: None });
+        return Err(HostFault {
+            what: format!("{url} answered {status}"),
+            retry_after: None,
+        });
     }
     if !status.is_success() {
         return Ok(Err(LookupError::NotFound));
@@ -67,16 +77,26 @@ async fn read(url: &str, mut response: reqwest::Response, largest: u64) -> Asked
         }
     }
     let digest = Digest::of(&content);
-    Ok(Ok(Answer::Fetched { content: Content(content), digest }))
+    Ok(Ok(Answer::Fetched {
+        content: Content(content),
+        digest,
+    }))
 }
 
 fn denied(url: &str) -> Asked {
-    Ok(Err(LookupError::Denied(format!("{url} does not lead to a public address"))))
+    Ok(Err(LookupError::Denied(format!(
+        "{url} does not lead to a public address"
+    ))))
 }
 
 fn fault(url: &str, error: &reqwest::Error) -> HostFault {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    HostFault { what: format!("{url} could not be fetched{cause}"), retry_after: None }
+    let cause = std::error::Error::source(error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    HostFault {
+        what: format!("{url} could not be fetched{cause}"),
+        retry_after: None,
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +167,9 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 fn nat64(ip: std::net::Ipv6Addr) -> Option<std::net::Ipv4Addr> {
-    let [0x0064, 0xff9b, 0, 0, 0, 0, high, low] = ip.segments() else { return None };
+    let [0x0064, 0xff9b, 0, 0, 0, 0, high, low] = ip.segments() else {
+        return None;
+    };
     let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
     Some(std::net::Ipv4Addr::new(a, b, c, d))
 }
@@ -159,9 +181,27 @@ mod tests {
     #[test]
     fn addresses_inside_are_not_public() {
         for inside in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-            "255.255.255.255", "224.0.0.1", "192.0.0.8", "198.18.0.1", "240.0.0.1", "::1", "::", "fe80::1",
-            "fd00::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2001:db8::1", "2002:7f00:1::",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "192.0.0.8",
+            "198.18.0.1",
+            "240.0.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "2001:db8::1",
+            "2002:7f00:1::",
             "ff02::1",
         ] {
             assert!(!is_public(inside.parse().unwrap()), "{inside}");
@@ -170,16 +210,29 @@ mod tests {
 
     #[test]
     fn addresses_of_the_internet_are_public() {
-        for public in ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1"] {
+        for public in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "2606:4700:4700::1111",
+            "::ffff:1.1.1.1",
+        ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
     }
 
     #[tokio::test]
     async fn a_url_that_leads_inside_is_denied_before_it_is_connected_to() {
-        for url in ["https://127.0.0.1/", "https://[::1]/", "https://169.254.169.254/latest", "https://localhost/"] {
+        for url in [
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://169.254.169.254/latest",
+            "https://localhost/",
+        ] {
             let answer = get(url, 1024).await;
-            assert!(matches!(answer, Ok(Err(LookupError::Denied(_)))), "{url}: {answer:?}");
+            assert!(
+                matches!(answer, Ok(Err(LookupError::Denied(_)))),
+                "{url}: {answer:?}"
+            );
         }
     }
 }

@@ -38,28 +38,51 @@ impl World for CallWorld {
 impl CallWorld {
     async fn answer(&self, question: Lookup) -> Asked {
         match question {
-            Lookup::Payload => Ok(Ok(Answer::Text(String::from_utf8_lossy(&self.body).into_owned()))),
+            Lookup::Payload => Ok(Ok(Answer::Text(
+                String::from_utf8_lossy(&self.body).into_owned(),
+            ))),
             Lookup::PayloadAt(pointer) => {
                 let json = self.json().await?;
-                Ok(Ok(Answer::Part(json.pointer(&pointer).map(ToString::to_string))))
+                Ok(Ok(Answer::Part(
+                    json.pointer(&pointer).map(ToString::to_string),
+                )))
             }
             Lookup::Headers => Ok(Ok(Answer::Headers(self.headers.clone()))),
-            Lookup::Places => Ok(Ok(Answer::Places(self.places.iter().map(|place| self.view(place)).collect()))),
+            Lookup::Places => Ok(Ok(Answer::Places(
+                self.places.iter().map(|place| self.view(place)).collect(),
+            ))),
             Lookup::Runs { filter, limit } => {
-                let Some(project) = self.event.scope.project() else { return Ok(Err(no_project())) };
+                let Some(project) = self.event.scope.project() else {
+                    return Ok(Err(no_project()));
+                };
                 let runs = self
                     .store
-                    .runs(&self.plugin, &self.event.instance, project.id, filter, limit.min(1_000))
+                    .runs(
+                        &self.plugin,
+                        &self.event.instance,
+                        project.id,
+                        filter,
+                        limit.min(1_000),
+                    )
                     .await
                     .map_err(fault)?;
                 Ok(Ok(Answer::Runs(runs)))
             }
             Lookup::History { pipeline, days } => {
-                let Some(project) = self.event.scope.project() else { return Ok(Err(no_project())) };
+                let Some(project) = self.event.scope.project() else {
+                    return Ok(Err(no_project()));
+                };
                 let now = Timestamp::now();
                 let summary = self
                     .store
-                    .summary(&self.plugin, &self.event.instance, project.id, &pipeline, days, now)
+                    .summary(
+                        &self.plugin,
+                        &self.event.instance,
+                        project.id,
+                        &pipeline,
+                        days,
+                        now,
+                    )
                     .await
                     .map_err(fault)?;
                 Ok(Ok(Answer::Summary(summary)))
@@ -132,5 +155,8 @@ fn no_project() -> LookupError {
 }
 
 fn fault(error: penstock_store::StoreError) -> HostFault {
-    HostFault { what: error.to_string(), retry_after: None }
+    HostFault {
+        what: error.to_string(),
+        retry_after: None,
+    }
 }

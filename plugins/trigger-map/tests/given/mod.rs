@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use penstock_sdk::events::{
-    Commit, MergeRequest, MergeRequestEvent, Note, NoteTarget, Push, Run, RunFinished, RunState, Sweep, TagPush,
+    Commit, MergeRequest, MergeRequestEvent, Note, NoteTarget, Push, Run, RunFinished, RunState,
+    Sweep, TagPush,
 };
 use penstock_sdk::types::{Actor, Project, Provenance, Scope, Trust};
 use penstock_sdk::{Event, EventKind, PluginError, Problem};
@@ -26,14 +27,21 @@ impl Default for Asked {
             modified: vec!["docs/index.md".to_owned()],
             ..Changes::default()
         };
-        Self { files: BTreeMap::new(), changes: Ok(changes), log: RefCell::default() }
+        Self {
+            files: BTreeMap::new(),
+            changes: Ok(changes),
+            log: RefCell::default(),
+        }
     }
 }
 
 impl Asked {
     pub(crate) fn with_file(path: &str, text: &str) -> Self {
         let files = BTreeMap::from([(path.to_owned(), text.to_owned())]);
-        Self { files, ..Self::default() }
+        Self {
+            files,
+            ..Self::default()
+        }
     }
 }
 

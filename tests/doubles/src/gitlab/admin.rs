@@ -8,10 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Access, Break, Fault, GitLab, Hook, ProjectSeed, Proposal, Push, Shared, Token, Visibility,
-    actions::{Acting, Change},
-    notes::Subject,
-    send::Sent,
+    Access, Break, Change, Fault, GitLab, Hook, ProjectSeed, Proposal, Push, Shared, Token,
+    Visibility, actions::Acting, notes::Subject, send::Sent,
 };
 use crate::wire::Received;
 

@@ -9,7 +9,7 @@ use super::{
     code, notes,
     notes::{Note, Subject},
     project::{Access, Project},
-    rest, statuses,
+    rest, show, statuses,
     world::World,
 };
 
@@ -137,7 +137,7 @@ pub(crate) fn answer(
             Ok(Answer::Rows(
                 people
                     .into_iter()
-                    .map(|user| rest::show_user(world, user))
+                    .map(|user| show::show_user(world, user))
                     .collect(),
             ))
         }
@@ -298,7 +298,7 @@ fn show_approvals(world: &World, project: &Project, request: &MergeRequest, user
     let by: Vec<Value> = request
         .approved_by
         .iter()
-        .map(|user| json!({ "user": rest::show_user(world, *user), "approved_at": request.updated_at.to_string() }))
+        .map(|user| json!({ "user": show::show_user(world, *user), "approved_at": request.updated_at.to_string() }))
         .collect();
     json!({
         "id": request.id,
@@ -335,8 +335,8 @@ pub(crate) fn show(world: &World, project: &Project, request: &MergeRequest) -> 
         "state": request.state,
         "created_at": request.created_at.to_string(),
         "updated_at": request.updated_at.to_string(),
-        "merged_by": request.merged_by.map(|user| rest::show_user(world, user)),
-        "merge_user": request.merged_by.map(|user| rest::show_user(world, user)),
+        "merged_by": request.merged_by.map(|user| show::show_user(world, user)),
+        "merge_user": request.merged_by.map(|user| show::show_user(world, user)),
         "merged_at": time(request.merged_at),
         "closed_by": null,
         "closed_at": time(request.closed_at),
@@ -345,7 +345,7 @@ pub(crate) fn show(world: &World, project: &Project, request: &MergeRequest) -> 
         "user_notes_count": request.notes.iter().filter(|note| !note.system).count(),
         "upvotes": 0,
         "downvotes": 0,
-        "author": rest::show_user(world, request.author),
+        "author": show::show_user(world, request.author),
         "assignees": [],
         "assignee": null,
         "reviewers": [],

@@ -8,7 +8,7 @@ use super::{
     call::Call,
     project::{Access, Project},
     repository::object_id,
-    rest,
+    rest, show,
     world::World,
 };
 
@@ -124,7 +124,7 @@ impl Subject {
             "type": if note.alone { Value::Null } else { json!("DiscussionNote") },
             "body": note.body,
             "attachment": null,
-            "author": rest::show_user(world, note.author),
+            "author": show::show_user(world, note.author),
             "created_at": note.created_at.to_string(),
             "updated_at": note.updated_at.to_string(),
             "system": note.system,
@@ -292,7 +292,7 @@ pub(crate) fn answer_comments(
             "path": null,
             "line": null,
             "line_type": null,
-            "author": rest::show_user(world, note.author),
+            "author": show::show_user(world, note.author),
             "created_at": note.created_at.to_string(),
         })
     };

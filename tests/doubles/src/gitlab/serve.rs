@@ -135,11 +135,16 @@ async fn respond(
 
 /// One status call at a time for each project and commit; the others wait, and get 409 if that takes too long.
 async fn in_turn(shared: &Shared, call: &Call) -> Result<Answer, ApiError> {
-    let (wait, takes) = {
+    let (project, wait, takes) = {
         let world = shared.world();
-        (world.limits.status_lock_wait, world.limits.status_takes)
+        let project = rest::find_project(&world, &call.segments[1], call.who.user)?;
+        (
+            project,
+            world.limits.status_lock_wait,
+            world.limits.status_takes,
+        )
     };
-    let key = (call.segments[1].clone(), call.segments[3].clone());
+    let key = (project, call.segments[3].clone());
     let lock = Arc::clone(shared.locks().entry(key).or_default());
     let Ok(_turn) = tokio::time::timeout(wait, lock.lock()).await else {
         return Err(ApiError::message(

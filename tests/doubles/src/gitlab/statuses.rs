@@ -12,7 +12,7 @@ use super::{
     answer::{Answer, ApiError},
     call::Call,
     project::{Access, Project},
-    rest,
+    rest, show,
     world::World,
 };
 
@@ -377,7 +377,7 @@ pub(crate) fn show_pipeline(world: &World, project: &Project, pipeline: &Pipelin
         "created_at": pipeline.created_at.to_string(),
         "updated_at": pipeline.updated_at.to_string(),
         "web_url": format!("{}/{}/-/pipelines/{}", world.base, project.path, pipeline.id),
-        "user": rest::show_user(world, pipeline.user),
+        "user": show::show_user(world, pipeline.user),
         "tag": project.refs.tags.contains_key(&pipeline.name),
     })
 }
@@ -398,6 +398,6 @@ pub(crate) fn show(world: &World, row: &Status) -> Value {
         "allow_failure": false,
         "coverage": row.coverage,
         "pipeline_id": row.pipeline,
-        "author": rest::show_user(world, row.user),
+        "author": show::show_user(world, row.user),
     })
 }

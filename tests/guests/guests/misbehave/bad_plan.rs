@@ -1,7 +1,9 @@
 //! Plans that no host should take.
 
 use penstock_guests::Fault;
-use penstock_sdk::{Comment, CommitStatus, Extension, Plan, RequestApproval, StartRun, StatusState};
+use penstock_sdk::{
+    Comment, CommitStatus, Extension, Plan, RequestApproval, StartRun, StatusState,
+};
 
 const MANIFEST: &str = r#"{"apiVersion":"tekton.dev/v1","kind":"PipelineRun","metadata":{},"spec":{"pipelineSpec":{"tasks":[{"name":"build","taskSpec":{"steps":[{"image":"busybox","script":"true"}]}}]}}}"#;
 
@@ -12,7 +14,9 @@ pub(crate) fn with(fault: Fault) -> Plan {
     let run = || StartRun::new("build", MANIFEST);
     let comment = || Comment::on_merge_request(1, "text");
     match fault {
-        Fault::DuplicateKeys => plan.start_run("run/build", run()).start_run("run/build", run()),
+        Fault::DuplicateKeys => plan
+            .start_run("run/build", run())
+            .start_run("run/build", run()),
         Fault::EmptyKey => plan.start_run("", run()),
         Fault::LongKey => plan.comment(long(), comment()),
         Fault::LongStatusName => plan.start_run("run/build", run().status_name(long())),

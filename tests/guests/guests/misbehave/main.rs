@@ -62,14 +62,15 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
         Behaviour::HostBytes { count } => Ok(resources::read_the_payload(count)),
         Behaviour::LogFlood { count, bytes } => Ok(resources::flood_the_log(count, bytes)),
         Behaviour::BigAnswer { bytes } => Ok(Plan::because("x".repeat(size(bytes)))),
-        Behaviour::ManyEffects { count } => {
-            Ok((0..count).fold(Plan::because("told to answer many effects"), |plan, n| {
+        Behaviour::ManyEffects { count } => Ok((0..count).fold(
+            Plan::because("told to answer many effects"),
+            |plan, n| {
                 plan.comment(
                     format!("comment/{n}"),
                     Comment::on_merge_request(1, format!("comment {n}")),
                 )
-            }))
-        }
+            },
+        )),
         Behaviour::StateCount { key } => count_in_state(&key),
         Behaviour::StateGrow { count, bytes } => Ok(resources::fill_the_state(count, bytes)),
         Behaviour::StateThenError => {

@@ -155,7 +155,7 @@ fn merge(under: Value, over: Value) -> Value {
 
 /// Whether the value is found anywhere on the way in the run.
 fn survives(way: &Way, run: &Value) -> bool {
-    fn descend<'v>(shape: Shape, value: &'v Value) -> Option<&'v Value> {
+    fn descend(shape: Shape, value: &Value) -> Option<&Value> {
         match shape {
             Shape::List(item) => descend(*item, value.get(0)?),
             Shape::Map(item) => descend(*item, value.get("key")?),
@@ -356,7 +356,6 @@ fn what_nobody_may_write_is_refused() {
             "pipelineSpec.tasks[0].taskSpec.apiVersion".to_owned(),
         ),
     ] {
-        let spec = spec;
         let manifest =
             json!({ "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "spec": spec });
         let faults = Setting::new(place(When::Member, generous()))

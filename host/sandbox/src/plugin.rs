@@ -1,0 +1,399 @@
+//! A loaded plugin and its calls.
+//!
+//! A call waits for one of the plugin's own slots, then for one of all plugins', and then runs on the guests' threads. Its clock starts when it has both.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use penstock_model::effect::Problem;
+use penstock_model::event::Event;
+use penstock_model::grant::{Grant, Grants};
+use penstock_model::id::{Digest, PluginName, Timestamp};
+use penstock_model::limits::Limits;
+use penstock_model::lookup::{HostFault, Lookup};
+use penstock_model::record::{DecisionRecord, Failure, Outcome, Usage};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::CONTRACT;
+use crate::ask::{Allowed, Caller};
+use crate::call::{self, Question, Told};
+use crate::engine::{Compiled, Engine};
+use crate::inspect::Kind;
+use crate::limiter::Held;
+use crate::meter::Meter;
+use crate::record;
+use crate::state::Overlay;
+use crate::stop::Stop;
+use crate::v0_1;
+use crate::weigh::Weigh;
+use crate::world::{Asked, BoxFuture, World};
+
+/// What a trigger plugin is asked, and all that its answer may depend on besides what it looks up.
+#[derive(Clone, Debug)]
+pub struct CallInput {
+    /// The event.
+    pub event: Event,
+    /// The settings as JSON.
+    pub settings: String,
+    /// Seed of every random number that the guest draws.
+    pub seed: [u8; 32],
+    /// The time that the guest sees.
+    pub time: Timestamp,
+    /// What it may look up: the grant at the event's trust.
+    pub grant: Arc<Grant>,
+}
+
+/// Why the settings were not checked.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The plugin failed.
+    #[error("the plugin failed while its settings were checked: {0}")]
+    Failure(Failure),
+    /// The host failed.
+    #[error("the host failed while the settings were checked: {0}")]
+    Host(HostFault),
+}
+
+/// A plugin, loaded. Cheap to clone.
+#[derive(Clone)]
+pub struct Plugin(Arc<Loaded>);
+
+struct Loaded {
+    engine: Engine,
+    name: PluginName,
+    digest: Digest,
+    limits: Arc<Limits>,
+    grants: Grants,
+    compiled: Arc<Compiled>,
+    slots: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.0.name)
+            .field("digest", &self.0.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plugin {
+    pub(crate) fn new(
+        engine: Engine,
+        name: PluginName,
+        digest: Digest,
+        limits: Limits,
+        grants: Grants,
+        compiled: Arc<Compiled>,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(engine.share(&limits)));
+        Self(Arc::new(Loaded {
+            engine,
+            name,
+            digest,
+            limits: Arc::new(limits),
+            grants,
+            compiled,
+            slots,
+        }))
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &PluginName {
+        &self.0.name
+    }
+
+    /// Digest of the component's bytes.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// What it is for.
+    pub fn kind(&self) -> Kind {
+        self.0.compiled.kind
+    }
+
+    /// What each of its calls may use.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// What it was granted.
+    pub fn grants(&self) -> &Grants {
+        &self.0.grants
+    }
+
+    /// Full names of its imports, such as `penstock:plugin/delivery@0.1.0`.
+    pub fn imports(&self) -> &[String] {
+        &self.0.compiled.imports
+    }
+
+    /// Its memories come from a pool.
+    pub fn is_pooled(&self) -> bool {
+        self.0.compiled.pooled
+    }
+
+    /// Asks a trigger plugin what an event means. Dropping the future ends the call.
+    ///
+    /// # Errors
+    /// [`HostFault`] when the host could not answer a lookup, or itself failed: the call is to be made again. Whatever the plugin does is an
+    /// [`Outcome`] of the record.
+    pub async fn decide(
+        &self,
+        input: CallInput,
+        world: Arc<dyn World>,
+    ) -> Result<DecisionRecord, HostFault> {
+        let allowed = Allowed::Granted(Arc::clone(&input.grant));
+        self.decide_with(input, allowed, world).await
+    }
+
+    pub(crate) async fn decide_with(
+        &self,
+        input: CallInput,
+        allowed: Allowed,
+        world: Arc<dyn World>,
+    ) -> Result<DecisionRecord, HostFault> {
+        if self.0.compiled.exports.decide.is_none() {
+            return Err(fault(format!(
+                "plugin `{}` is of kind {} and can't decide events",
+                self.0.name,
+                self.kind().as_str()
+            )));
+        }
+        let plugin = Arc::clone(&self.0);
+        self.run(move |outside| async move { plugin.decide(input, allowed, world, outside).await })
+            .await?
+    }
+
+    /// JSON Schema of the settings, as the plugin gives it.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub async fn schema(&self) -> Result<String, SettingsError> {
+        let plugin = Arc::clone(&self.0);
+        let told =
+            self.run(move |outside| async move {
+                plugin.about_settings(Question::Schema, outside).await
+            })
+            .await
+            .map_err(SettingsError::Host)??;
+        match told {
+            Told::Schema(schema) if schema.weigh() > self.0.limits.output => {
+                Err(SettingsError::Failure(Failure::OutputExceeded {
+                    limit: self.0.limits.output,
+                }))
+            }
+            Told::Schema(schema) => Ok(schema),
+            Told::Decided(_) | Told::Problems(_) => Err(SettingsError::Host(unasked())),
+        }
+    }
+
+    /// Every problem of these settings at once; none: they can be used. Only `log` may be called by the plugin.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub async fn validate(&self, settings: &str) -> Result<Vec<Problem>, SettingsError> {
+        let plugin = Arc::clone(&self.0);
+        let settings = settings.to_owned();
+        let told = self
+            .run(move |outside| async move {
+                plugin
+                    .about_settings(Question::Validate(&settings), outside)
+                    .await
+            })
+            .await
+            .map_err(SettingsError::Host)??;
+        match told {
+            Told::Problems(problems) => {
+                call::judge_problems(problems, &self.0.limits).map_err(SettingsError::Failure)
+            }
+            Told::Decided(_) | Told::Schema(_) => Err(SettingsError::Host(unasked())),
+        }
+    }
+
+    /// Waits for slots, then runs on a guest's thread: on this one, if it is one.
+    async fn run<T, F>(&self, job: impl FnOnce(Handle) -> F) -> Result<T, HostFault>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let outside =
+            Handle::try_current().map_err(|_| fault("a plugin is called outside of a runtime"))?;
+        let closed = |_| fault("the plugins' slots are closed");
+        let own = Arc::clone(&self.0.slots)
+            .acquire_owned()
+            .await
+            .map_err(closed)?;
+        let shared = Arc::clone(&self.0.engine.0.slots)
+            .acquire_owned()
+            .await
+            .map_err(closed)?;
+        let threads = &self.0.engine.0.threads;
+        let here = outside.id() == threads.id();
+        let job = job(outside);
+        // The slots are given back when the store is gone, whoever waits for the answer.
+        let job = async move {
+            let answer = job.await;
+            drop((own, shared));
+            answer
+        };
+        if here {
+            return Ok(job.await);
+        }
+        Task(threads.spawn(job)).await.map_err(|error| {
+            fault(if error.is_panic() {
+                "the host panicked in a plugin call"
+            } else {
+                "the plugins' threads are stopped"
+            })
+        })
+    }
+}
+
+impl Loaded {
+    async fn decide(
+        &self,
+        input: CallInput,
+        allowed: Allowed,
+        world: Arc<dyn World>,
+        outside: Handle,
+    ) -> Result<DecisionRecord, HostFault> {
+        let CallInput {
+            event,
+            settings,
+            seed,
+            time,
+            grant: _,
+        } = input;
+        let given = v0_1::event(&event);
+        let caller = self.caller(settings, allowed, world, outside);
+        let (caller, told) = call::run(&self.compiled, caller, Question::Decide(&given)).await;
+        let outcome = match told {
+            Ok(Told::Decided(answer)) => call::judge(answer, &self.limits),
+            Ok(Told::Schema(_) | Told::Problems(_)) => return Err(unasked()),
+            Err(Stop::Failure(failure)) => Outcome::Failure(failure),
+            Err(Stop::Fault(fault)) => return Err(fault),
+        };
+        let usage = caller.usage();
+        let weight = caller.host_bytes
+            + caller.log_bytes
+            + caller.state.bytes()
+            + self.limits.output
+            + caller.settings.weigh()
+            + event.weigh();
+        let mut state = caller.state.into_change();
+        if !matches!(outcome, Outcome::Plan(_)) {
+            state.written.clear();
+        }
+        let mut record = DecisionRecord {
+            contract: CONTRACT.to_owned(),
+            plugin: self.name.clone(),
+            digest: self.digest,
+            settings: caller.settings,
+            event,
+            seed,
+            time,
+            calls: caller.calls,
+            log: caller.log,
+            state,
+            cut: matches!(&outcome, Outcome::Failure(failure) if failure.is_cut()),
+            outcome,
+            usage,
+        };
+        record::limit(&mut record, weight, self.limits.record);
+        Ok(record)
+    }
+
+    async fn about_settings(
+        &self,
+        question: Question<'_>,
+        outside: Handle,
+    ) -> Result<Told, SettingsError> {
+        let caller = self.caller(String::new(), Allowed::LogOnly, Arc::new(Nothing), outside);
+        match call::run(&self.compiled, caller, question).await.1 {
+            Ok(told) => Ok(told),
+            Err(Stop::Failure(failure)) => Err(SettingsError::Failure(failure)),
+            Err(Stop::Fault(fault)) => Err(SettingsError::Host(fault)),
+        }
+    }
+
+    fn caller(
+        &self,
+        settings: String,
+        allowed: Allowed,
+        world: Arc<dyn World>,
+        outside: Handle,
+    ) -> Caller {
+        Caller {
+            meter: Arc::new(Meter::new(self.limits.cpu, self.engine.tick())),
+            held: Held::new(self.limits.memory),
+            limits: Arc::clone(&self.limits),
+            allowed,
+            settings,
+            world,
+            outside,
+            state: Overlay::default(),
+            calls: Vec::new(),
+            log: Vec::new(),
+            host_calls: 0,
+            host_bytes: 0,
+            log_bytes: 0,
+            log_dropped: 0,
+        }
+    }
+}
+
+impl Caller {
+    fn usage(&self) -> Usage {
+        Usage {
+            cpu: self.meter.spent(),
+            wall: self.meter.wall(),
+            memory: self.held.peak(),
+            host_calls: self.host_calls,
+            host_bytes: self.host_bytes,
+            log_dropped: self.log_dropped,
+        }
+    }
+}
+
+/// The world of a plugin whose settings are checked: it is never asked.
+struct Nothing;
+
+impl World for Nothing {
+    fn ask(&self, _lookup: Lookup) -> BoxFuture<'_, Asked> {
+        Box::pin(std::future::ready(Err(fault(
+            "there is no world while settings are checked",
+        ))))
+    }
+}
+
+/// A task that ends with whoever waits for it.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, tokio::task::JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn fault(what: impl Into<String>) -> HostFault {
+    HostFault {
+        what: what.into(),
+        retry_after: None,
+    }
+}
+
+fn unasked() -> HostFault {
+    fault("a plugin answered what it was not asked")
+}

@@ -1,0 +1,242 @@
+//! Which runs a cancel is about, and what is done with them, in the transaction that commits it.
+//!
+//! A run that was not started is withdrawn: its effect stays as a tombstone and is never done. One that may have been started
+//! gets an order to stop it.
+
+use penstock_model::admit::{CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopOrder, Task};
+use penstock_model::effect::{CancelScope, StatusState};
+use penstock_model::id::{EffectId, Timestamp};
+use penstock_model::run::RunState;
+
+use crate::backend::Tx;
+use crate::backend::value::params;
+use crate::error::StoreError;
+use crate::outbox::{Cancelled, Origin, effect_lane, host_key, insert, read_run_order};
+use crate::run;
+
+/// The status that a run gets when it is cancelled before it was created.
+pub fn withdrawn_status(run: &EffectId, order: &RunOrder, reason: &str) -> Order {
+    Order {
+        id: run.follow_up("status/withdrawn"),
+        key: host_key("withdrawn"),
+        task: Task::SetStatus(StatusOrder {
+            of: order.of.clone(),
+            commit: order.commit.clone(),
+            name: order.status_name.clone(),
+            state: StatusState::Canceled,
+            description: reason.chars().take(255).collect(),
+            target_url: None,
+            ref_name: order.ref_name.clone(),
+            merge_request: order.merge_request,
+            source_project: order.source_project,
+            run: Some(*run),
+        }),
+    }
+}
+
+/// A run that a cancel may be about.
+struct Candidate {
+    id: EffectId,
+    lane: String,
+    commit: String,
+    ref_name: Option<String>,
+    merge_request: Option<u64>,
+    pipeline: String,
+}
+
+impl Candidate {
+    fn meant(&self, cancel: &CancelOrder, lane: &str) -> bool {
+        let of_pipeline = cancel
+            .pipeline
+            .as_ref()
+            .is_none_or(|pipeline| *pipeline == self.pipeline);
+        of_pipeline
+            && match &cancel.scope {
+                CancelScope::Superseded => {
+                    let head = cancel.head.as_ref();
+                    self.lane == lane && head.is_some_and(|head| head.as_str() != self.commit)
+                }
+                CancelScope::Earlier => self.lane == lane,
+                CancelScope::MergeRequest(iid) => self.merge_request == Some(*iid),
+                CancelScope::Ref(name) => self.ref_name.as_deref() == Some(name.as_str()),
+                CancelScope::Commit(commit) => self.commit == commit.as_str(),
+                CancelScope::Runs(ids) => ids.contains(&self.id.hex()),
+            }
+    }
+}
+
+/// Unfinished runs of the plugin in the project whose delivery came before.
+fn candidates(
+    tx: &mut dyn Tx,
+    cancel: &CancelOrder,
+    origin: &Origin,
+) -> Result<Vec<Candidate>, StoreError> {
+    let rows = tx.query(
+        "SELECT id, lane, commit_id, ref_name, merge_request, pipeline FROM runs \
+         WHERE instance = ?1 AND project = ?2 AND plugin = ?3 AND finished = 0 AND delivery_seq < ?4 \
+         ORDER BY delivery_seq, id",
+        params![
+            cancel.of.instance.as_str(),
+            cancel.of.project.0,
+            cancel.plugin.as_str(),
+            origin.seq
+        ],
+    )?;
+    rows.into_iter()
+        .map(|mut row| {
+            Ok(Candidate {
+                id: row.effect_id()?,
+                lane: row.text()?,
+                commit: row.text()?,
+                ref_name: row.opt_text()?,
+                merge_request: row.opt_uint()?,
+                pipeline: row.text()?,
+            })
+        })
+        .collect()
+}
+
+/// Carries a cancel out, once.
+pub(crate) fn resolve(
+    tx: &mut dyn Tx,
+    order: &Order,
+    cancel: &CancelOrder,
+    origin: &Origin,
+    now: Timestamp,
+    cancelled: &mut Cancelled,
+) -> Result<(), StoreError> {
+    if !insert(tx, order, &effect_lane(order, None), origin, now)? {
+        return Ok(());
+    }
+    let lane = cancel.lane.to_string();
+    let mut here = Cancelled::default();
+    for run in candidates(tx, cancel, origin)? {
+        if !run.meant(cancel, &lane) {
+            continue;
+        }
+        if withdraw(tx, &run.id, &cancel.reason, now)? {
+            here.withdrawn.push(run.id);
+        } else {
+            stop(tx, &order.id, &run.id, &cancel.reason, origin, now)?;
+            here.stopping.push(run.id);
+        }
+    }
+    let hex = |ids: &[EffectId]| ids.iter().map(EffectId::hex).collect::<Vec<_>>();
+    let result = serde_json::json!({
+        "withdrawn": hex(&here.withdrawn),
+        "stopping": hex(&here.stopping),
+    });
+    tx.execute(
+        "UPDATE effects SET state = 'done', result = ?2, settled_at = ?3, next_at = NULL WHERE id = ?1",
+        params![&order.id.hex(), &result.to_string(), now],
+    )?;
+    cancelled.withdrawn.extend(here.withdrawn);
+    cancelled.stopping.extend(here.stopping);
+    Ok(())
+}
+
+/// Withdraws a run that was not started, and says whether it could.
+fn withdraw(
+    tx: &mut dyn Tx,
+    id: &EffectId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let hex = id.hex();
+    let withdrawn = tx.first(
+        "UPDATE effects SET state = 'withdrawn', why = ?2, settled_at = ?3, next_at = NULL \
+         WHERE id = ?1 AND state IN ('waiting', 'dead') RETURNING tries, lane, content",
+        params![&hex, reason, now],
+    )?;
+    let Some(mut row) = withdrawn else {
+        return Ok(false);
+    };
+    let (tries, lane) = (row.uint()?, row.text()?);
+    let order = read_run_order(&row.bytes()?, &hex)?;
+    run::end_unstarted(tx, &hex, RunState::Canceled, reason, now)?;
+    if let Some(origin) = Origin::of_effect(tx, id)? {
+        let status = withdrawn_status(id, &order, reason);
+        let status_lane = effect_lane(&status, None);
+        insert(tx, &status, &status_lane, &origin, now)?;
+    }
+    // Somebody tried to create it, or is about to: the object may be there, or come to be.
+    if tries > 0 || held(tx, &lane)? {
+        stop_withdrawn(tx, id, now)?;
+    }
+    Ok(true)
+}
+
+fn held(tx: &mut dyn Tx, lane: &str) -> Result<bool, StoreError> {
+    let row = tx.first(
+        "SELECT 1 FROM lanes WHERE queue = 'act' AND lane = ?1 AND owner IS NOT NULL",
+        params![lane],
+    )?;
+    Ok(row.is_some())
+}
+
+/// Orders a withdrawn run to be stopped, in case it was created after all.
+pub(crate) fn stop_withdrawn(
+    tx: &mut dyn Tx,
+    id: &EffectId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let why = tx
+        .first(
+            "SELECT why FROM effects WHERE id = ?1",
+            params![&id.hex()],
+        )?
+        .map(|mut row| row.opt_text())
+        .transpose()?
+        .flatten()
+        .unwrap_or_default();
+    match Origin::of_effect(tx, id)? {
+        Some(origin) => stop(tx, &id.follow_up("withdrawn"), id, &why, &origin, now),
+        None => Ok(()),
+    }
+}
+
+/// Orders a run to be stopped. `because` makes the order's id: a later cancel may try again what an earlier one could not do.
+fn stop(
+    tx: &mut dyn Tx,
+    because: &EffectId,
+    id: &EffectId,
+    reason: &str,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut row = tx
+        .first(
+            "SELECT instance, project, project_path, tenant, cluster, namespace, creator, name, uid, effect_lane \
+             FROM runs WHERE id = ?1",
+            params![&id.hex()],
+        )?
+        .ok_or_else(|| StoreError::unreadable(format!("run {id} is gone")))?;
+    let of = ProjectOf {
+        instance: row.text()?.into(),
+        project: penstock_model::id::ProjectId(row.uint()?),
+        path: row.text()?.into(),
+        tenant: row.text()?.into(),
+    };
+    let stop = StopOrder {
+        of,
+        run: *id,
+        cluster: row.text()?.into(),
+        namespace: row.text()?,
+        creator: row.text()?,
+        name: row.text()?,
+        uid: row.opt_text()?,
+        reason: reason.to_owned(),
+    };
+    // A second order, once the UID is known, is another order.
+    let key = match &stop.uid {
+        Some(uid) => format!("stop/{id}/{uid}"),
+        None => format!("stop/{id}"),
+    };
+    let order = Order {
+        id: because.follow_up(&key),
+        key: host_key("stop"),
+        task: Task::StopRun(stop),
+    };
+    let lane = row.text()?;
+    insert(tx, &order, &lane, origin, now).map(drop)
+}

@@ -1,0 +1,488 @@
+//! From a delivery in a lane to what is to be decided about it next.
+//!
+//! Deliveries are routed in their order. A route that waits holds up the same route of later deliveries in its lane and no other:
+//! no plugin waits for another plugin's.
+
+use penstock_model::admit::Order;
+use penstock_model::id::{RouteName, Timestamp};
+
+use crate::backend::Tx;
+use crate::backend::value::params;
+use crate::claim::{Claim, Queue, fence};
+use crate::delivery::{DeliveryKey, DeliveryOutcome, StoredDelivery, delivery_columns, with_body};
+use crate::error::{LaneError, StoreError};
+use crate::outbox::{self, Origin};
+use crate::store::Store;
+
+/// The oldest delivery of a lane with something to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// It, with its body.
+    pub delivery: StoredDelivery,
+    /// Its routes are known.
+    pub routed: bool,
+    /// Those that are due.
+    pub routes: Vec<PendingRoute>,
+    /// How often it could not be routed.
+    pub tries: u32,
+    /// When that was first tried.
+    pub first_tried_at: Option<Timestamp>,
+}
+
+/// A route to decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRoute {
+    /// Its name.
+    pub route: RouteName,
+    /// From 1; one more for each `deliveries retry`.
+    pub attempt: u32,
+    /// How often this attempt was put off.
+    pub tries: u32,
+    /// When this attempt was first tried.
+    pub first_tried_at: Option<Timestamp>,
+}
+
+/// The first thing that waits, for each route of a lane and for routing itself.
+#[derive(Debug, Default)]
+struct Front {
+    unrouted: Option<Waiting>,
+    routes: Vec<(Waiting, PendingRoute)>,
+}
+
+/// Of which delivery, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    seq: u64,
+    next_at: Timestamp,
+}
+
+impl Front {
+    /// What is behind a delivery that is not routed waits for it.
+    fn reachable(&self) -> impl Iterator<Item = &(Waiting, PendingRoute)> {
+        let end = self.unrouted.map_or(u64::MAX, |waiting| waiting.seq);
+        self.routes
+            .iter()
+            .filter(move |(waiting, _)| waiting.seq < end)
+    }
+
+    /// When there is something to do.
+    fn ready_at(&self) -> Option<Timestamp> {
+        self.reachable()
+            .map(|(waiting, _)| *waiting)
+            .chain(self.unrouted)
+            .map(|waiting| waiting.next_at)
+            .min()
+    }
+
+    /// The oldest delivery with something to do now.
+    fn due(&self, now: Timestamp) -> Option<u64> {
+        self.reachable()
+            .map(|(waiting, _)| *waiting)
+            .chain(self.unrouted)
+            .filter(|waiting| waiting.next_at <= now)
+            .map(|waiting| waiting.seq)
+            .min()
+    }
+}
+
+fn front(tx: &mut dyn Tx, lane: &str) -> Result<Front, StoreError> {
+    let unrouted = tx
+        .first(
+            "SELECT seq, next_at FROM deliveries WHERE lane = ?1 AND routed = 0 ORDER BY seq LIMIT 1",
+            params![lane],
+        )?
+        .map(|mut row| {
+            Ok::<_, StoreError>(Waiting {
+                seq: row.uint()?,
+                next_at: row.opt_time()?.unwrap_or_default(),
+            })
+        })
+        .transpose()?;
+    // One step in the index for each route, however many deliveries wait for it.
+    let rows = tx.query(
+        "WITH RECURSIVE f (route) AS ( \
+           SELECT min(r.route) FROM routes r WHERE r.lane = ?1 AND r.outcome = 'waiting' \
+           UNION ALL \
+           SELECT (SELECT min(r.route) FROM routes r WHERE r.lane = ?1 AND r.outcome = 'waiting' AND r.route > f.route) \
+           FROM f WHERE f.route IS NOT NULL) \
+         SELECT r.seq, r.next_at, r.route, r.attempt, r.tries, r.first_tried_at FROM f \
+         JOIN routes r ON r.lane = ?1 AND r.outcome = 'waiting' AND r.route = f.route AND r.seq = ( \
+           SELECT min(m.seq) FROM routes m WHERE m.lane = ?1 AND m.outcome = 'waiting' AND m.route = f.route) \
+         ORDER BY r.seq, r.position",
+        params![lane],
+    )?;
+    let routes = rows
+        .into_iter()
+        .map(|mut row| {
+            let waiting = Waiting {
+                seq: row.uint()?,
+                next_at: row.opt_time()?.unwrap_or_default(),
+            };
+            let route = PendingRoute {
+                route: RouteName::new(row.text()?),
+                attempt: row.small()?,
+                tries: row.small()?,
+                first_tried_at: row.opt_time()?,
+            };
+            Ok((waiting, route))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Front { unrouted, routes })
+}
+
+/// When a lane has something to decide.
+pub(crate) fn ready_at(tx: &mut dyn Tx, lane: &str) -> Result<Option<Timestamp>, StoreError> {
+    Ok(front(tx, lane)?.ready_at())
+}
+
+fn head(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Pending>, StoreError> {
+    let front = front(tx, lane)?;
+    let Some(seq) = front.due(now) else {
+        return Ok(None);
+    };
+    let mut row = tx
+        .first(
+            concat!(
+                "SELECT d.routed, d.tries, d.first_tried_at, ",
+                delivery_columns!(),
+                ", b.content FROM deliveries d LEFT JOIN blobs b ON b.digest = d.body WHERE d.seq = ?1"
+            ),
+            params![seq],
+        )?
+        .ok_or_else(|| StoreError::unreadable("a delivery that has routes is gone"))?;
+    let routes = front
+        .routes
+        .into_iter()
+        .filter(|(waiting, _)| waiting.seq == seq && waiting.next_at <= now)
+        .map(|(_, route)| route)
+        .collect();
+    Ok(Some(Pending {
+        routed: row.flag()?,
+        tries: row.small()?,
+        first_tried_at: row.opt_time()?,
+        delivery: with_body(&mut row)?,
+        routes,
+    }))
+}
+
+fn not_found(claim: &Claim, what: &str) -> LaneError {
+    LaneError::NotFound {
+        lane: claim.lane.clone(),
+        what: what.to_owned(),
+    }
+}
+
+fn route(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    key: &DeliveryKey,
+    routes: &[RouteName],
+    now: Timestamp,
+) -> Result<(), LaneError> {
+    fence(tx, claim, now)?;
+    let mut row = tx
+        .first(
+            "SELECT seq, routed, outcome FROM deliveries WHERE instance = ?1 AND id = ?2 AND lane = ?3",
+            params![key.instance.as_str(), key.id.as_str(), &claim.lane],
+        )?
+        .ok_or_else(|| not_found(claim, "such delivery"))?;
+    let (seq, routed, outcome) = (row.uint()?, row.flag()?, row.text()?);
+    if routed && outcome != DeliveryOutcome::Waiting.as_str() {
+        return Err(not_found(claim, "such delivery"));
+    }
+    for (position, route) in routes.iter().enumerate() {
+        tx.execute(
+            "INSERT INTO routes (instance, delivery, route, attempt, seq, lane, position, outcome, tries, next_at) \
+             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, 'waiting', 0, ?7) ON CONFLICT (instance, delivery, route, attempt) DO NOTHING",
+            params![
+                key.instance.as_str(),
+                key.id.as_str(),
+                route.as_str(),
+                seq,
+                &claim.lane,
+                position,
+                now
+            ],
+        )?;
+    }
+    tx.execute(
+        "UPDATE deliveries SET routed = 1, next_at = NULL, why = NULL WHERE instance = ?1 AND id = ?2",
+        params![key.instance.as_str(), key.id.as_str()],
+    )?;
+    settle_delivery(tx, key)?;
+    Ok(())
+}
+
+/// Ends a delivery that has no routes.
+fn end_unrouted(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    key: &DeliveryKey,
+    outcome: DeliveryOutcome,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), LaneError> {
+    fence(tx, claim, now)?;
+    let ended = tx.execute(
+        "UPDATE deliveries SET routed = 1, next_at = NULL, outcome = ?4, why = ?5 \
+         WHERE instance = ?1 AND id = ?2 AND lane = ?3 AND routed = 0",
+        params![
+            key.instance.as_str(),
+            key.id.as_str(),
+            &claim.lane,
+            outcome.as_str(),
+            why
+        ],
+    )?;
+    match ended {
+        0 => Err(not_found(claim, "such delivery without routes")),
+        _ => Ok(()),
+    }
+}
+
+/// Writes down where a delivery stands, from the newest attempt of each of its routes.
+pub(crate) fn settle_delivery(tx: &mut dyn Tx, key: &DeliveryKey) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE deliveries SET outcome = \
+           (SELECT CASE min(CASE r.outcome WHEN 'waiting' THEN 0 WHEN 'dead' THEN 1 WHEN 'failed' THEN 2 ELSE 3 END) \
+              WHEN 0 THEN 'waiting' WHEN 1 THEN 'dead' WHEN 2 THEN 'failed' ELSE 'decided' END \
+            FROM routes r WHERE r.instance = ?1 AND r.delivery = ?2 AND NOT EXISTS ( \
+              SELECT 1 FROM routes n WHERE n.instance = ?1 AND n.delivery = ?2 AND n.route = r.route AND n.attempt > r.attempt)) \
+         WHERE instance = ?1 AND id = ?2",
+        params![key.instance.as_str(), key.id.as_str()],
+    )
+    .map(drop)
+}
+
+/// Something that could not be done for reasons of the host's.
+struct Postponement {
+    route: Option<RouteName>,
+    why: String,
+    now: Timestamp,
+}
+
+fn postpone(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    key: &DeliveryKey,
+    it: &Postponement,
+    next_at: Timestamp,
+) -> Result<(), LaneError> {
+    fence(tx, claim, it.now)?;
+    let (instance, id) = (key.instance.as_str(), key.id.as_str());
+    let put_off = match &it.route {
+        Some(route) => tx.execute(
+            "UPDATE routes SET tries = tries + 1, first_tried_at = coalesce(first_tried_at, ?5), next_at = ?6, why = ?7 \
+             WHERE instance = ?1 AND delivery = ?2 AND lane = ?3 AND route = ?4 AND outcome = 'waiting'",
+            params![instance, id, &claim.lane, route.as_str(), it.now, next_at, &it.why],
+        )?,
+        None => tx.execute(
+            "UPDATE deliveries SET tries = tries + 1, first_tried_at = coalesce(first_tried_at, ?4), next_at = ?5, why = ?6 \
+             WHERE instance = ?1 AND id = ?2 AND lane = ?3 AND routed = 0",
+            params![instance, id, &claim.lane, it.now, next_at, &it.why],
+        )?,
+    };
+    match put_off {
+        0 => Err(not_found(claim, "such route")),
+        _ => Ok(()),
+    }
+}
+
+fn give_up(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    key: &DeliveryKey,
+    it: &Postponement,
+    follow_ups: &[Order],
+) -> Result<(), LaneError> {
+    let Some(route) = &it.route else {
+        end_unrouted(tx, claim, key, DeliveryOutcome::Dead, &it.why, it.now)?;
+        let origin = Origin::of_delivery(tx, key)?;
+        return Ok(outbox::enqueue(tx, follow_ups, &origin, it.now).map(drop)?);
+    };
+    fence(tx, claim, it.now)?;
+    let mut row = tx
+        .first(
+            "UPDATE routes SET outcome = 'dead', tries = tries + 1, first_tried_at = coalesce(first_tried_at, ?5), \
+             next_at = NULL, why = ?6, settled_at = ?5 \
+             WHERE instance = ?1 AND delivery = ?2 AND lane = ?3 AND route = ?4 AND outcome = 'waiting' RETURNING seq, attempt",
+            params![
+                key.instance.as_str(),
+                key.id.as_str(),
+                &claim.lane,
+                route.as_str(),
+                it.now,
+                &it.why
+            ],
+        )?
+        .ok_or_else(|| not_found(claim, "such route"))?;
+    let origin = Origin {
+        delivery: key.clone(),
+        seq: row.uint()?,
+        route: route.clone(),
+        attempt: row.small()?,
+    };
+    settle_delivery(tx, key)?;
+    outbox::enqueue(tx, follow_ups, &origin, it.now)?;
+    Ok(())
+}
+
+impl Store {
+    /// The oldest delivery of a claimed lane with something to do now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn head(&self, claim: &Claim, now: Timestamp) -> Result<Option<Pending>, StoreError> {
+        let lane = claim.lane.clone();
+        self.read(move |tx| head(tx, &lane, now)).await
+    }
+
+    /// Writes down where a delivery is routed to. To do it again changes nothing.
+    ///
+    /// # Errors
+    /// The claim is no longer held, the lane has no such delivery that waits, or the store's.
+    pub async fn route(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        routes: Vec<RouteName>,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        let (claim, delivery) = (claim.clone(), delivery.clone());
+        self.write(move |tx| route(tx, &claim, &delivery, &routes, now))
+            .await
+    }
+
+    /// Writes down that no route leads anywhere from a delivery, and why.
+    ///
+    /// # Errors
+    /// As [`Store::route`].
+    pub async fn unrouted(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        self.end(claim, delivery, DeliveryOutcome::Unrouted, why, now)
+            .await
+    }
+
+    /// Writes down that a delivery can't be read into an event, and why.
+    ///
+    /// # Errors
+    /// As [`Store::route`].
+    pub async fn unreadable(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        self.end(claim, delivery, DeliveryOutcome::Unreadable, why, now)
+            .await
+    }
+
+    async fn end(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        outcome: DeliveryOutcome,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        let (claim, delivery, why) = (claim.clone(), delivery.clone(), why.to_owned());
+        self.write(move |tx| end_unrouted(tx, &claim, &delivery, outcome, &why, now))
+            .await
+    }
+
+    /// Puts a route off until `next_at` because the host could not do its part; without a route: the routing itself.
+    ///
+    /// # Errors
+    /// As [`Store::route`].
+    pub async fn postpone(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        route: Option<&RouteName>,
+        next_at: Timestamp,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        let (claim, delivery) = (claim.clone(), delivery.clone());
+        let it = Postponement {
+            route: route.cloned(),
+            why: why.to_owned(),
+            now,
+        };
+        self.write(move |tx| postpone(tx, &claim, &delivery, &it, next_at))
+            .await
+    }
+
+    /// Ends a route that the host could not do its part for in all its tries: it is dead until `deliveries retry`.
+    ///
+    /// # Errors
+    /// As [`Store::route`].
+    pub async fn give_up(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        route: Option<&RouteName>,
+        why: &str,
+        follow_ups: Vec<Order>,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        let (claim, delivery) = (claim.clone(), delivery.clone());
+        let it = Postponement {
+            route: route.cloned(),
+            why: why.to_owned(),
+            now,
+        };
+        self.write(move |tx| give_up(tx, &claim, &delivery, &it, &follow_ups))
+            .await?;
+        self.hint(Queue::Act);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(seq: u64, next_at: u64) -> Waiting {
+        Waiting {
+            seq,
+            next_at: Timestamp(next_at),
+        }
+    }
+
+    fn route(seq: u64, next_at: u64, name: &str) -> (Waiting, PendingRoute) {
+        let route = PendingRoute {
+            route: name.into(),
+            attempt: 1,
+            tries: 0,
+            first_tried_at: None,
+        };
+        (waiting(seq, next_at), route)
+    }
+
+    #[test]
+    fn a_route_that_is_put_off_holds_up_no_other() {
+        let front = Front {
+            unrouted: Some(waiting(3, 0)),
+            routes: vec![route(1, 500, "a"), route(2, 0, "b")],
+        };
+        assert_eq!(front.due(Timestamp(100)), Some(2));
+        assert_eq!(front.ready_at(), Some(Timestamp(0)));
+    }
+
+    #[test]
+    fn nothing_behind_a_delivery_that_is_not_routed_goes_on() {
+        let front = Front {
+            unrouted: Some(waiting(1, 500)),
+            routes: vec![route(2, 0, "a")],
+        };
+        assert_eq!(front.due(Timestamp(100)), None);
+        assert_eq!(front.ready_at(), Some(Timestamp(500)));
+    }
+}

@@ -1,0 +1,99 @@
+//! `cargo xtask measure NAME`: builds everything in release and measures one figure of the design against its goal.
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use duct::cmd;
+
+use crate::part::part;
+use crate::{cache, guests, tools};
+
+/// What to measure and how to print it.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Which figure.
+    #[arg(value_enum)]
+    name: Name,
+    /// `text` or `json`; JSON has nothing else on standard output.
+    #[arg(long, default_value = "text")]
+    output: String,
+}
+
+/// Figures of the design.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Webhook to PipelineRun, CPU for each delivery, time to 2xx.
+    Load,
+    /// Deliveries lost and runs doubled over many kills.
+    Kill,
+    /// A plugin call against bare wasmtime.
+    Call,
+    /// Memory with 50 plugins, idle and in a burst.
+    Memory,
+    /// Time to accepting hooks with 50 plugins.
+    Start,
+}
+
+/// Measures. The exit status says only whether it could be measured.
+///
+/// # Errors
+/// Something does not build, or the measurement itself fails.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let target = cache::target()?;
+    part("guests", || guests::build(&[]))?;
+    if arguments.name == Name::Call {
+        cmd!(
+            "cargo",
+            "bench",
+            "--quiet",
+            "--package",
+            "penstock-sandbox",
+            "--bench",
+            "call",
+            "--",
+            "--output",
+            &arguments.output
+        )
+        .env("CARGO_TARGET_DIR", &target)
+        .run()
+        .context("the figure `call` could not be measured")?;
+        return Ok(());
+    }
+    tools::must_have(
+        "taskset",
+        "it pins the cluster to one core and Penstock to the other",
+    )?;
+    part("release build", || {
+        cmd!(
+            "cargo",
+            "build",
+            "--release",
+            "--package",
+            "penstock-server",
+            "--package",
+            "penstock-tests",
+            "--package",
+            "penstock-control-plane",
+            "--bins"
+        )
+        .env("CARGO_TARGET_DIR", &target)
+        .stdout_to_stderr()
+        .run()?;
+        Ok(())
+    })?;
+    let name = arguments
+        .name
+        .to_possible_value()
+        .context("every figure has a name")?;
+    let release = target.join("release");
+    cmd!(
+        release.join("measure"),
+        name.get_name(),
+        "--output",
+        &arguments.output,
+        "--penstock",
+        release.join("penstock")
+    )
+    .run()
+    .with_context(|| format!("the figure `{}` could not be measured", name.get_name()))?;
+    Ok(())
+}
