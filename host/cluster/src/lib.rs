@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`settings`] | what it takes to reach a cluster |
 //! | [`create`], [`stop`] | the two things that are done to a run |
+//! | [`stored`] | a run as the API server has it, and its digest |
+//! | [`token`] | tokens of the accounts that create runs |
 //! | [`watch`], [`status`], [`failed_task`] | what becomes of it |
 //! | [`check`] | whether the rights are as they should be, and what to do if not |
 //! | [`links`] | where a click on a run leads |
@@ -53,15 +55,17 @@ pub mod read;
 pub mod settings;
 pub mod status;
 pub mod stop;
+pub mod stored;
 pub mod token;
 pub mod watch;
 
 mod object;
 mod refusal;
+mod review;
 mod wire;
 
 pub use check::{Check, Verdict};
-pub use create::{CreateError, Created, StoredRun, spec_digest};
+pub use create::{CreateError, Created};
 pub use failed_task::FailedTask;
 pub use links::{BaseUrl, LinkError, LinkTo, Links, UrlTemplate};
 pub use names::{DIGEST_ANNOTATION, EFFECT_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL};
@@ -70,6 +74,7 @@ pub use read::ReadError;
 pub use settings::{Access, ClusterSettings, ConnectError, KubeconfigSource};
 pub use status::{Child, RunStatus, status_of};
 pub use stop::{StopError, Stopped};
+pub use stored::{StoredRun, spec_digest};
 pub use token::TokenError;
 pub use watch::RunSeen;
 

@@ -295,7 +295,7 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
             Some(kube::Error::Auth(_) | kube::Error::Service(_) | kube::Error::HyperError(_)) => {}
             _ => {
                 let text = error.to_string();
-                if parts.last().is_none_or(|last| !last.ends_with(&text)) {
+                if !parts.iter().any(|part| part.contains(&text)) {
                     parts.push(text);
                 }
             }

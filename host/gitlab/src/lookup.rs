@@ -181,15 +181,18 @@ impl<'a> Asked<'a> {
                 let name = project.default_branch.clone();
                 branch(name.ok_or(LookupError::NotFound)?).await?
             }
-            Source::Ref(name) => match name.as_str() {
-                text if text.starts_with("refs/heads/") => branch(text.trim_start_matches("refs/heads/").to_owned()).await?,
-                text if text.starts_with("refs/tags/") => {
-                    let tag = text.trim_start_matches("refs/tags/");
+            Source::Ref(name) => {
+                let text = name.as_str();
+                if let Some(name) = text.strip_prefix("refs/heads/") {
+                    branch(name.to_owned()).await?
+                } else if let Some(tag) = text.strip_prefix("refs/tags/") {
                     self.client.tag(project.id, tag).await?.commit.id
+                } else if text.starts_with("refs/") {
+                    self.client.commit(project.id, text).await?
+                } else {
+                    return Err(invalid(format!("`{text}` is no full ref name such as `refs/heads/main`")));
                 }
-                text if text.starts_with("refs/") => self.client.commit(project.id, text).await?,
-                text => return Err(invalid(format!("`{text}` is no full ref name such as `refs/heads/main`"))),
-            },
+            }
             Source::Elsewhere { .. } => return Err(LookupError::NotFound.into()),
         };
         Ok(Place { project: project.id, commit })

@@ -186,7 +186,11 @@ impl Caller {
             what: format!("the host panicked while it answered `{name}`"),
             retry_after: None,
         };
-        let Ok(mut answer) = catch_unwind(AssertUnwindSafe(|| self.world.ask(lookup))) else {
+        let begun = {
+            let _within = self.outside.enter();
+            catch_unwind(AssertUnwindSafe(|| self.world.ask(lookup)))
+        };
+        let Ok(mut answer) = begun else {
             return Err(panicked());
         };
         poll_fn(|context| {

@@ -49,27 +49,27 @@ pub(crate) fn read(error: wasmtime::Error, bytes: u64, output: u64) -> Stop {
         Ok(stop) => return stop,
         Err(error) => error,
     };
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        return match trap {
-            Trap::StackOverflow => Stop::Failure(Failure::StackOverflow),
-            _ => Stop::trap(clamp::cut(&format!("{error:?}"), TRAP_MESSAGE)),
-        };
+    if let Some(Trap::StackOverflow) = error.downcast_ref::<Trap>() {
+        return Stop::Failure(Failure::StackOverflow);
     }
-    let in_guest = error.downcast_ref::<WasmBacktrace>().is_some();
+    let frames = error.downcast_ref::<WasmBacktrace>();
     let fuel = error
         .chain()
         .any(|cause| cause.to_string().contains(FUEL_EXHAUSTED));
-    let failure = match (fuel, in_guest) {
-        (true, true) => Failure::HostBytesExceeded {
+    // The last cause and the guest's frames, never the error's own frames: those are the host's, and of this build alone.
+    let words = error.root_cause().to_string();
+    let failure = match (fuel, frames) {
+        (true, Some(_)) => Failure::HostBytesExceeded {
             what: "one host call".to_owned(),
             limit: bytes,
         },
-        (true, false) => Failure::OutputExceeded { limit: output },
-        (false, true) => Failure::Trap {
-            message: clamp::cut(&format!("{error:?}"), TRAP_MESSAGE),
+        (true, None) => Failure::OutputExceeded { limit: output },
+        (false, Some(frames)) => Failure::Trap {
+            message: clamp::cut(&format!("{words}\n{frames}"), TRAP_MESSAGE),
         },
-        (false, false) => Failure::BadAnswer {
-            message: clamp::cut(&format!("{error:#}"), TRAP_MESSAGE),
+        (false, None) if error.is::<Trap>() => Failure::Trap { message: words },
+        (false, None) => Failure::BadAnswer {
+            message: clamp::cut(&words, TRAP_MESSAGE),
         },
     };
     Stop::Failure(failure)

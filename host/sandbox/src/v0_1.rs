@@ -11,12 +11,6 @@ use wasmtime::component::{HasSelf, Linker};
 
 use crate::ask::Caller;
 
-#[expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::large_enum_variant,
-    reason = "generated: the documentation is in wit/"
-)]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit",

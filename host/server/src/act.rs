@@ -118,7 +118,7 @@ fn told(order: &Order, why: &str) -> Vec<Order> {
         Task::StartRun(run) => {
             vec![status::of_run(
                 order.id,
-                run,
+                run.as_ref(),
                 News {
                     state: RunState::Refused,
                     reason: why,
@@ -139,6 +139,13 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
     };
     match cluster.create_run(order, id).await {
         Ok(created) => {
+            let spec_digest = match created.stored.spec_digest() {
+                Ok(digest) => digest,
+                Err(error) => {
+                    let why = format!("the cluster's answer to the create can't be read: {error}");
+                    return Tried::Again { why, after: None };
+                }
+            };
             let link = cluster.links().run(&LinkTo {
                 cluster: &order.cluster,
                 namespace: &order.namespace,
@@ -154,7 +161,7 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
             };
             Tried::Created(Box::new(CreatedRun {
                 id,
-                stored_digest: created.stored.spec_digest(),
+                stored_digest: spec_digest,
                 follow_ups: vec![status::of_run(id, order, news)],
                 uid: created.uid,
                 web_url: link,

@@ -36,6 +36,8 @@ pub struct Finding {
 pub enum Verdict {
     /// As it should be.
     Good,
+    /// It works, and could be safer.
+    Weak,
     /// Not as it should be.
     Bad,
     /// It could not be found out.
@@ -354,6 +356,7 @@ async fn of_place(live: &Live, place: &Place) -> Vec<Finding> {
 fn of_check(prefix: &str, check: penstock_cluster::Check) -> Finding {
     let verdict = match check.verdict {
         penstock_cluster::Verdict::Good => Verdict::Good,
+        penstock_cluster::Verdict::Weak => Verdict::Weak,
         penstock_cluster::Verdict::Bad => Verdict::Bad,
         penstock_cluster::Verdict::Unknown => Verdict::Unknown,
     };

@@ -3,9 +3,22 @@
 //! A [`Config`] is valid: every name in it leads somewhere, every pattern and unit was read, every secret was found. It is never changed; a
 //! reload makes a new one.
 
+mod clusters;
+mod files;
+mod gitlab;
+mod plugins;
+mod problem;
+mod read;
+mod reader;
+mod routes;
+mod tenants;
+mod tree;
+mod unit;
+pub mod watch;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use penstock_model::grant::Grants;
 use penstock_model::id::{
@@ -15,6 +28,8 @@ use penstock_model::limits::Limits;
 use penstock_model::scope::Trust;
 use penstock_model::secret::Secret;
 use penstock_model::tenant::Tenant;
+
+pub use self::problem::{Problem, Problems};
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +56,16 @@ pub struct Config {
     pub plugins: Vec<PluginConfig>,
     /// Routes.
     pub routes: Vec<Route>,
+}
+
+impl Config {
+    /// Reads a YAML file, or all `*.yaml` of a folder, and everything that it refers to. Relative paths start at the configuration's folder.
+    ///
+    /// # Errors
+    /// All that is wrong, at once. No secret is in it.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        read::load(path, &|name| std::env::var(name).ok()).0
+    }
 }
 
 /// Where the deliveries are kept.
@@ -184,3 +209,6 @@ pub enum Mode {
     /// Decides and records, and does nothing.
     Observe,
 }
+
+#[cfg(test)]
+mod tests;

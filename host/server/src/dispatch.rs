@@ -11,14 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_gitlab::{Accepted, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, parse};
-use penstock_model::id::{ProjectPath, TenantName, Timestamp};
-use penstock_store::{Claim, DeliveryKey, LaneError, Pending, PendingRoute, StoredDelivery};
+use penstock_model::admit::{Order, ProjectOf};
+use penstock_model::id::{
+    CommitId, EffectId, EffectKey, ProjectPath, RouteName, TenantName, Timestamp,
+};
+use penstock_store::{Claim, LaneError, Pending, PendingRoute, StoredDelivery};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
 use crate::live::{Instance, Live};
+use crate::status;
 
 /// Works through one lane until nothing is left to decide in it.
 pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
@@ -40,6 +44,30 @@ pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
                 return;
             }
         }
+    }
+}
+
+impl Delivery {
+    /// The failed status of a delivery that was given up. GitLab confirmed nothing of it, so it is only for the project that the hook spoke for.
+    fn gave_up(&self, route: Option<&RouteName>, why: &str) -> Option<Order> {
+        let key = &self.stored.key;
+        let ScopeClaim::Project { id, path } = &self.parsed.scope else { return None };
+        let of = ProjectOf {
+            instance: key.instance.clone(),
+            project: *id,
+            path: path.clone(),
+            tenant: self.stored.tenant.clone()?,
+        };
+        let any = RouteName::new("");
+        let about =
+            EffectId::new(&key.instance, &key.id, route.unwrap_or(&any), 0, &EffectKey::new("host/dead"));
+        let unconfirmed = status::Unconfirmed {
+            commit: CommitId::parse(self.parsed.revision.as_deref()?).ok()?,
+            ref_name: self.parsed.ref_name.clone(),
+            merge_request: self.parsed.kind.merge_request().map(|it| it.iid),
+            source_project: self.parsed.source_project,
+        };
+        Some(status::of_dead(about, of, unconfirmed, &format!("given up after a day: {why}")))
     }
 }
 
@@ -105,7 +133,7 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next,
                 first_tried_at,
                 after,
             };
-            postpone(host, claim, &key, None, &why, wait).await?;
+            postpone(host, claim, &delivery, None, &why, wait).await?;
             return Ok(Next::Leave);
         }
     }
@@ -162,7 +190,7 @@ impl NoRoute {
 async fn find_routes(
     host: &Host,
     delivery: &Delivery,
-) -> Result<Vec<penstock_model::id::RouteName>, NoRoute> {
+) -> Result<Vec<RouteName>, NoRoute> {
     let Delivery {
         live,
         instance,
@@ -303,12 +331,13 @@ impl Wait {
 async fn postpone(
     host: &Host,
     claim: &Claim,
-    key: &DeliveryKey,
+    delivery: &Delivery,
     route: Option<&PendingRoute>,
     why: &str,
     wait: Wait,
 ) -> Result<(), LaneError> {
     let now = Timestamp::now();
+    let key = &delivery.stored.key;
     let name = route.map(|route| &route.route);
     if wait
         .first_tried_at
@@ -319,10 +348,8 @@ async fn postpone(
             tries = wait.tries,
             "gave a delivery up after a day; `deliveries retry` tries again"
         );
-        return host
-            .store
-            .give_up(claim, key, name, why, Vec::new(), now)
-            .await;
+        let told = delivery.gave_up(name, why).into_iter().collect();
+        return host.store.give_up(claim, key, name, why, told, now).await;
     }
     let pause = backoff::wait(wait.tries, wait.after, rand::random());
     tracing::warn!(why, tries = wait.tries, pause = ?pause, "a delivery waits");

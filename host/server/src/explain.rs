@@ -70,7 +70,7 @@ fn route(route: &ExplainedRoute) -> Value {
         "route": route.route,
         "attempt": route.attempt,
         "outcome": route.outcome.as_str(),
-        "mode": route.mode.as_str(),
+        "mode": route.mode.map(penstock_store::Mode::as_str),
         "tries": route.tries,
         "next_at": route.next_at.map(text::time),
         "why": route.why,
@@ -171,7 +171,7 @@ fn tell_route(told: &mut String, route: &ExplainedRoute) {
         route.route,
         route.attempt,
         route.outcome.as_str(),
-        if route.mode == penstock_store::Mode::Observe {
+        if route.mode == Some(penstock_store::Mode::Observe) {
             ", observe: nothing is done"
         } else {
             ""

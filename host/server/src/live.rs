@@ -157,7 +157,7 @@ impl Instance {
         });
         let client = Client::new(settings, observer)
             .with_context(|| format!("no client for the GitLab instance `{name}`"))?;
-        let redaction = Redaction::new(config.redact.clone())
+        let redaction = Redaction::new(&config.redact)
             .with_context(|| format!("`redact` of the GitLab instance `{name}`"))?;
         let mut hooks = BTreeMap::new();
         for hook in &config.hooks {
@@ -194,7 +194,7 @@ impl Instance {
     ) -> Result<Arc<penstock_gitlab::OwnUsers>, penstock_gitlab::ApiError> {
         let ask = || async {
             let user = self.client.own_user().await?;
-            Ok(Arc::new(BTreeSet::from([user.id])))
+            Ok(Arc::new(BTreeSet::from([penstock_model::id::UserId(user.id)])))
         };
         self.own.get_or_try_init(ask).await.map(Arc::clone)
     }

@@ -109,6 +109,36 @@ pub fn of_failure(
     ))
 }
 
+/// What a delivery claims to be about, where GitLab could not be asked.
+#[derive(Clone, Debug)]
+pub struct Unconfirmed {
+    /// The commit.
+    pub commit: CommitId,
+    /// The ref.
+    pub ref_name: Option<RefName>,
+    /// The merge request.
+    pub merge_request: Option<u64>,
+    /// The project that the code comes from.
+    pub source_project: Option<ProjectId>,
+}
+
+/// The status that shows a delivery that was given up.
+pub fn of_dead(about: EffectId, of: ProjectOf, claim: Unconfirmed, why: &str) -> Order {
+    let status = StatusOrder {
+        of,
+        commit: claim.commit,
+        name: "penstock".to_owned(),
+        state: StatusState::Failed,
+        description: cut(why),
+        target_url: None,
+        ref_name: claim.ref_name,
+        merge_request: claim.merge_request,
+        source_project: claim.source_project,
+        run: None,
+    };
+    order(about, status)
+}
+
 fn about_event(
     event: &Event,
     of: &ProjectOf,

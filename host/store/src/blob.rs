@@ -91,7 +91,10 @@ fn put_plugin(tx: &mut dyn Tx, packed: &Packed, now: Timestamp) -> Result<(), St
 
 /// Finds bytes.
 pub(crate) fn find(tx: &mut dyn Tx, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-    let row = tx.first("SELECT content FROM blobs WHERE digest = ?1", params![digest])?;
+    let row = tx.first(
+        "SELECT content FROM blobs WHERE digest = ?1",
+        params![digest],
+    )?;
     row.map(|mut row| unpack(&row.bytes()?)).transpose()
 }
 

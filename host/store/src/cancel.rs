@@ -3,7 +3,9 @@
 //! A run that was not started is withdrawn: its effect stays as a tombstone and is never done. One that may have been started
 //! gets an order to stop it.
 
-use penstock_model::admit::{CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopOrder, Task};
+use penstock_model::admit::{
+    CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopOrder, Task,
+};
 use penstock_model::effect::{CancelScope, StatusState};
 use penstock_model::id::{EffectId, Timestamp};
 use penstock_model::run::RunState;
@@ -42,6 +44,7 @@ struct Candidate {
     ref_name: Option<String>,
     merge_request: Option<u64>,
     pipeline: String,
+    effect_lane: String,
 }
 
 impl Candidate {
@@ -72,7 +75,7 @@ fn candidates(
     origin: &Origin,
 ) -> Result<Vec<Candidate>, StoreError> {
     let rows = tx.query(
-        "SELECT id, lane, commit_id, ref_name, merge_request, pipeline FROM runs \
+        "SELECT id, lane, commit_id, ref_name, merge_request, pipeline, effect_lane FROM runs \
          WHERE instance = ?1 AND project = ?2 AND plugin = ?3 AND finished = 0 AND delivery_seq < ?4 \
          ORDER BY delivery_seq, id",
         params![
@@ -91,6 +94,7 @@ fn candidates(
                 ref_name: row.opt_text()?,
                 merge_request: row.opt_uint()?,
                 pipeline: row.text()?,
+                effect_lane: row.text()?,
             })
         })
         .collect()
@@ -114,7 +118,7 @@ pub(crate) fn resolve(
         if !run.meant(cancel, &lane) {
             continue;
         }
-        if withdraw(tx, &run.id, &cancel.reason, now)? {
+        if withdraw(tx, &run, &cancel.reason, now)? {
             here.withdrawn.push(run.id);
         } else {
             stop(tx, &order.id, &run.id, &cancel.reason, origin, now)?;
@@ -138,40 +142,45 @@ pub(crate) fn resolve(
 /// Withdraws a run that was not started, and says whether it could.
 fn withdraw(
     tx: &mut dyn Tx,
-    id: &EffectId,
+    run: &Candidate,
     reason: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let hex = id.hex();
+    // The lane's row is held from here on, so that nobody begins to create the run while it is withdrawn.
+    let held = held(tx, &run.effect_lane)?;
+    let hex = run.id.hex();
     let withdrawn = tx.first(
         "UPDATE effects SET state = 'withdrawn', why = ?2, settled_at = ?3, next_at = NULL \
-         WHERE id = ?1 AND state IN ('waiting', 'dead') RETURNING tries, lane, content",
+         WHERE id = ?1 AND state IN ('waiting', 'dead') RETURNING tries, content",
         params![&hex, reason, now],
     )?;
     let Some(mut row) = withdrawn else {
         return Ok(false);
     };
-    let (tries, lane) = (row.uint()?, row.text()?);
+    let tries = row.uint()?;
     let order = read_run_order(&row.bytes()?, &hex)?;
     run::end_unstarted(tx, &hex, RunState::Canceled, reason, now)?;
-    if let Some(origin) = Origin::of_effect(tx, id)? {
-        let status = withdrawn_status(id, &order, reason);
+    if let Some(origin) = Origin::of_effect(tx, &run.id)? {
+        let status = withdrawn_status(&run.id, &order, reason);
         let status_lane = effect_lane(&status, None);
         insert(tx, &status, &status_lane, &origin, now)?;
     }
     // Somebody tried to create it, or is about to: the object may be there, or come to be.
-    if tries > 0 || held(tx, &lane)? {
-        stop_withdrawn(tx, id, now)?;
+    if tries > 0 || held {
+        stop_withdrawn(tx, &run.id, now)?;
     }
     Ok(true)
 }
 
 fn held(tx: &mut dyn Tx, lane: &str) -> Result<bool, StoreError> {
     let row = tx.first(
-        "SELECT 1 FROM lanes WHERE queue = 'act' AND lane = ?1 AND owner IS NOT NULL",
+        "SELECT owner FROM lanes WHERE queue = 'act' AND lane = ?1 FOR UPDATE",
         params![lane],
     )?;
-    Ok(row.is_some())
+    match row {
+        Some(mut row) => Ok(row.opt_text()?.is_some()),
+        None => Ok(false),
+    }
 }
 
 /// Orders a withdrawn run to be stopped, in case it was created after all.
@@ -181,10 +190,7 @@ pub(crate) fn stop_withdrawn(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let why = tx
-        .first(
-            "SELECT why FROM effects WHERE id = ?1",
-            params![&id.hex()],
-        )?
+        .first("SELECT why FROM effects WHERE id = ?1", params![&id.hex()])?
         .map(|mut row| row.opt_text())
         .transpose()?
         .flatten()

@@ -201,7 +201,12 @@ fn take(tx: &mut dyn Tx, draw: &Draw, tenant: &str) -> Result<Option<Claim>, Sto
     }))
 }
 
-fn renew(tx: &mut dyn Tx, claim: &Claim, until: Timestamp, now: Timestamp) -> Result<(), LaneError> {
+fn renew(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<(), LaneError> {
     fence(tx, claim, now)?;
     tx.execute(
         "UPDATE lanes SET until = ?3 WHERE queue = ?1 AND lane = ?2",

@@ -101,7 +101,9 @@ pub enum OpenError {
         what: String,
     },
     /// The URL of the database can't be read. It is not shown: it holds a password.
-    #[error("the Postgres URL can't be read: `postgres://user:password@host:5432/database` is wanted")]
+    #[error(
+        "the Postgres URL can't be read: `postgres://user:password@host:5432/database` is wanted"
+    )]
     Url,
     /// Postgres would answer before a commit is on its disk.
     #[error(

@@ -147,7 +147,12 @@ pub fn effect_lane(order: &Order, run_lane: Option<&str>) -> String {
     match &order.task {
         Task::StartRun(run) => format!("run:{}/{}", run.cluster, run.lane),
         Task::StopRun(stop) => run_lane.map_or_else(
-            || format!("run:{}/{}/{}", stop.cluster, stop.of.instance, stop.of.project),
+            || {
+                format!(
+                    "run:{}/{}/{}",
+                    stop.cluster, stop.of.instance, stop.of.project
+                )
+            },
             str::to_owned,
         ),
         Task::SetStatus(status) => format!(
@@ -345,11 +350,7 @@ pub(crate) fn ready_at(tx: &mut dyn Tx, lane: &str) -> Result<Option<Timestamp>,
         .transpose()
 }
 
-fn next_effect(
-    tx: &mut dyn Tx,
-    lane: &str,
-    now: Timestamp,
-) -> Result<Option<Effect>, StoreError> {
+fn next_effect(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Effect>, StoreError> {
     let first = tx.first(
         "SELECT next_at, id, content, instance, delivery, route, attempt, tries, first_tried_at, created_at FROM effects \
          WHERE lane = ?1 AND state = 'waiting' ORDER BY overtakes, seq LIMIT 1",
@@ -672,9 +673,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Created, ActError> {
         let claim = claim.clone();
-        let made = self
-            .write(move |tx| created(tx, &claim, &run, now))
-            .await?;
+        let made = self.write(move |tx| created(tx, &claim, &run, now)).await?;
         self.hint(Queue::Act);
         Ok(made)
     }

@@ -57,7 +57,7 @@ impl Approved {
     }
 }
 
-/// Exports a type that implements [`Policy`](crate::approval::Policy) as the plugin.
+/// Exports a type that implements [`Policy`] as the plugin.
 #[macro_export]
 macro_rules! export_approval {
     ($plugin:ty) => {

@@ -52,6 +52,8 @@
 //! On any target but wasm the imported functions panic: keep what decides in
 //! functions that take their inputs, and test those natively.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
 mod effects;
 pub mod log;
 mod problems;

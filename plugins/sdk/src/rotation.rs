@@ -63,7 +63,7 @@ pub trait Rotation {
     fn recover(context: Context, calls: Vec<PastCall>) -> Result<Recovered, StepError>;
 }
 
-/// Exports a type that implements [`Rotation`](crate::rotation::Rotation) as the plugin.
+/// Exports a type that implements [`Rotation`] as the plugin.
 #[macro_export]
 macro_rules! export_rotation {
     ($plugin:ty) => {

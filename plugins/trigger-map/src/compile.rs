@@ -173,9 +173,7 @@ pub(crate) fn missing_params(rule: &Rule, template: &Template, text: &str) -> Ve
 }
 
 /// Orders expressions so that each comes after those it uses.
-fn ordered<'r>(
-    mut left: BTreeMap<&'r str, Expression>,
-) -> Result<Vec<(&'r str, Expression)>, String> {
+fn ordered(mut left: BTreeMap<&str, Expression>) -> Result<Vec<(&str, Expression)>, String> {
     let mut done = Vec::new();
     let mut known: BTreeSet<String> = BTreeSet::new();
     while !left.is_empty() {

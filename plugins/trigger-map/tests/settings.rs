@@ -10,8 +10,10 @@
 use penstock_trigger_map::{SCHEMA, validate};
 use serde_json::{Value, json};
 
-/// Paths, places and parts of the messages.
-fn check(settings: Value, expect: &[(&str, Option<(u32, u32)>, &str)]) {
+/// A problem: its path, its line and column, and a part of its message.
+type Expected<'a> = (&'a str, Option<(u32, u32)>, &'a str);
+
+fn check(settings: Value, expect: &[Expected<'_>]) {
     let problems = validate(&settings.to_string());
     let found: Vec<_> = problems
         .iter()

@@ -11,7 +11,6 @@ mod audit;
 mod check;
 mod create;
 mod rights;
-mod speed;
 mod stop;
 mod watch;
 

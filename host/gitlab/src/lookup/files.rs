@@ -45,7 +45,8 @@ impl Asked<'_> {
             check_path(path)?;
         }
         let rows = self.tree(place, path).await?;
-        let blobs: Vec<&TreeRow> = rows.iter().filter(|row| row.kind == "blob").collect();
+        // Owned: a stream over borrowed rows gives a future that nobody can box as `Send`.
+        let blobs: Vec<TreeRow> = rows.iter().filter(|row| row.kind == "blob").cloned().collect();
         if blobs.len() > MOST_FILES {
             return Err(invalid(format!("the folder has {} files and {MOST_FILES} may be read at once", blobs.len())));
         }
@@ -56,8 +57,8 @@ impl Asked<'_> {
             let content = self.blob(place, &row.id, room.left()).await?;
             room.take(content.len(), most)?;
             Ok::<_, Failure>(File {
-                path: row.path.clone(),
-                blob: row.id.clone(),
+                path: row.path,
+                blob: row.id,
                 content: Content(content.to_vec()),
             })
         });
@@ -78,10 +79,10 @@ impl Asked<'_> {
         let most = self.context.max_bytes;
         let room = Room(AtomicU64::new(most));
         let room = &room;
-        let found: Vec<Result<File, Failure>> = stream::iter(paths)
+        let found: Vec<Result<File, Failure>> = stream::iter(paths.to_vec())
             .map(|path| async move {
-                check_path(path)?;
-                let file = self.file(place, path, room.left()).await?;
+                check_path(&path)?;
+                let file = self.file(place, &path, room.left()).await?;
                 room.take(file.content.0.len(), most)?;
                 Ok(file)
             })

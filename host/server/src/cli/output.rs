@@ -44,9 +44,7 @@ pub(super) fn table<const N: usize>(
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head);
     for row in rows {
         table.add_row(row);
@@ -61,6 +59,7 @@ pub(super) fn findings(findings: &[Finding], format: Format) {
         for finding in findings {
             let mark = match finding.verdict {
                 Verdict::Good => "ok     ",
+                Verdict::Weak => "weak   ",
                 Verdict::Bad => "BAD    ",
                 Verdict::Unknown => "unknown",
             };

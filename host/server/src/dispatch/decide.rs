@@ -33,14 +33,13 @@ pub(super) async fn route(
     delivery: &Delivery,
     pending: &PendingRoute,
 ) -> Result<Next, LaneError> {
-    let key = &delivery.stored.key;
     let call = match prepare(host, delivery, pending).await {
         Ok(call) => call,
         Err(NotNow::Later { why, after }) => {
             postpone(
                 host,
                 claim,
-                key,
+                delivery,
                 Some(pending),
                 &why,
                 Wait::of(pending, after),
@@ -66,7 +65,7 @@ pub(super) async fn route(
                 postpone(
                     host,
                     claim,
-                    key,
+                    delivery,
                     Some(pending),
                     &fault.what,
                     Wait::of(pending, after),
@@ -83,7 +82,7 @@ pub(super) async fn route(
             postpone(
                 host,
                 claim,
-                key,
+                delivery,
                 Some(pending),
                 &failure.to_string(),
                 Wait::of(pending, None),
@@ -111,7 +110,7 @@ pub(super) async fn route(
                 );
             }
             Err(CommitError::AlreadyDecided { .. }) => return Ok(Next::Go),
-            Err(error) => return Err(lane_error(error)),
+            Err(error) => return Err(lane_error(&claim.lane, error)),
         }
     }
     let failure = Failure::StateConflict { tries: CONFLICTS };
@@ -135,17 +134,17 @@ async fn settle(host: &Host, claim: &Claim, decision: Decision) -> Result<Next, 
     }
     match host.store.commit(claim, decision, Timestamp::now()).await {
         Ok(_) | Err(CommitError::AlreadyDecided { .. }) => Ok(Next::Go),
-        Err(error) => Err(lane_error(error)),
+        Err(error) => Err(lane_error(&claim.lane, error)),
     }
 }
 
-fn lane_error(error: CommitError) -> LaneError {
+fn lane_error(lane: &str, error: CommitError) -> LaneError {
     match error {
         CommitError::Fenced { lane } => LaneError::Fenced { lane },
         CommitError::Store(error) => LaneError::Store(error),
-        other => LaneError::NotFound {
-            what: other.to_string(),
-        },
+        other @ (CommitError::Conflict { .. }
+        | CommitError::AlreadyDecided { .. }
+        | CommitError::NotFound { .. }) => LaneError::NotFound { lane: lane.to_owned(), what: other.to_string() },
     }
 }
 

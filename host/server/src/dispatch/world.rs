@@ -9,7 +9,7 @@ use penstock_model::id::{PluginName, Timestamp};
 use penstock_model::lookup::{Answer, HostFault, Lookup, LookupError, PlaceView};
 use penstock_model::tenant::Place;
 use penstock_sandbox::{Asked, BoxFuture, World};
-use penstock_store::{StateScope, Store};
+use penstock_store::{StateScope, Store, StoreError};
 use tokio::sync::OnceCell;
 
 use super::fetch;
@@ -55,17 +55,13 @@ impl CallWorld {
                 let Some(project) = self.event.scope.project() else {
                     return Ok(Err(no_project()));
                 };
-                let runs = self
-                    .store
-                    .runs(
+                let runs = self.stored(self.store.runs(
                         &self.plugin,
                         &self.event.instance,
                         project.id,
                         filter,
                         limit.min(1_000),
-                    )
-                    .await
-                    .map_err(fault)?;
+                    )).await?;
                 Ok(Ok(Answer::Runs(runs)))
             }
             Lookup::History { pipeline, days } => {
@@ -73,35 +69,26 @@ impl CallWorld {
                     return Ok(Err(no_project()));
                 };
                 let now = Timestamp::now();
-                let summary = self
-                    .store
-                    .summary(
+                let summary = self.stored(self.store.summary(
                         &self.plugin,
                         &self.event.instance,
                         project.id,
                         &pipeline,
                         days,
                         now,
-                    )
-                    .await
-                    .map_err(fault)?;
+                    )).await?;
                 Ok(Ok(Answer::Summary(summary)))
             }
-            Lookup::Fetch(url) => fetch::get(&url, self.largest).await,
+            Lookup::Fetch(url) => {
+                let fetched: BoxFuture<'_, Asked> = Box::pin(fetch::get(&url, self.largest));
+                fetched.await
+            }
             Lookup::StateGet(key) => {
-                let value = self
-                    .store
-                    .state_value(&self.state_scope()?, &key, Timestamp::now())
-                    .await
-                    .map_err(fault)?;
+                let value = self.stored(self.store.state_value(&self.state_scope()?, &key, Timestamp::now())).await?;
                 Ok(Ok(Answer::State(value)))
             }
             Lookup::StateKeys { prefix, limit } => {
-                let keys = self
-                    .store
-                    .state_keys(&self.state_scope()?, &prefix, limit, Timestamp::now())
-                    .await
-                    .map_err(fault)?;
+                let keys = self.stored(self.store.state_keys(&self.state_scope()?, &prefix, limit, Timestamp::now())).await?;
                 Ok(Ok(Answer::Keys(keys)))
             }
             gitlab @ (Lookup::Folder { .. }
@@ -114,8 +101,19 @@ impl CallWorld {
             | Lookup::MergeRequestApprovals(_)
             | Lookup::FindUser(_)
             | Lookup::Access(_)
-            | Lookup::GroupAccess { .. }) => lookup(&self.client, &self.context, &gitlab).await,
+            | Lookup::GroupAccess { .. }) => {
+                let asked: BoxFuture<'_, Asked> = Box::pin(lookup(&self.client, &self.context, &gitlab));
+                asked.await
+            }
         }
+    }
+
+    /// Asks the store. Boxed here, where the compiler still knows how long the arguments live: inside the boxed answer it no longer does.
+    fn stored<'a, T: 'a>(
+        &self,
+        question: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, HostFault>> {
+        Box::pin(async move { question.await.map_err(fault) })
     }
 
     async fn json(&self) -> Result<&serde_json::Value, HostFault> {
@@ -154,7 +152,7 @@ fn no_project() -> LookupError {
     LookupError::Invalid("the event belongs to no project".to_owned())
 }
 
-fn fault(error: penstock_store::StoreError) -> HostFault {
+fn fault(error: StoreError) -> HostFault {
     HostFault {
         what: error.to_string(),
         retry_after: None,

@@ -7,7 +7,10 @@ use super::sqlite::Setup;
 use crate::error::OpenError;
 
 /// Name and SQL of each step, in order.
-const STEPS: &[(&str, &str)] = &[("0001_start", include_str!("../../migrations/0001_start.sql"))];
+const STEPS: &[(&str, &str)] = &[(
+    "0001_start",
+    include_str!("../../migrations/0001_start.sql"),
+)];
 
 const APPLIED: &str = "SELECT name FROM penstock_migrations ORDER BY name";
 

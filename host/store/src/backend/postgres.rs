@@ -229,7 +229,11 @@ impl Line {
     /// Does a batch in one transaction. If a piece fails, the batch is done again with a savepoint for each.
     fn write(&mut self, mut batch: Vec<Box<dyn Work>>) {
         batch.sort_by(|left, right| left.order().cmp(right.order()));
-        let mut guards: Vec<i64> = batch.iter().flat_map(|work| work.guards()).copied().collect();
+        let mut guards: Vec<i64> = batch
+            .iter()
+            .flat_map(|work| work.guards())
+            .copied()
+            .collect();
         guards.sort_unstable();
         guards.dedup();
         let mut apart = false;
@@ -369,15 +373,19 @@ impl Tx for Session {
 
     fn execute(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<u64, StoreError> {
         let statement = self.statement(sql)?;
-        let params: Vec<&(dyn ToSql + Sync)> =
-            params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
+        let params: Vec<&(dyn ToSql + Sync)> = params
+            .iter()
+            .map(|param| param as &(dyn ToSql + Sync))
+            .collect();
         self.client.execute(&statement, &params).map_err(fault)
     }
 
     fn query(&mut self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let statement = self.statement(sql)?;
-        let params: Vec<&(dyn ToSql + Sync)> =
-            params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
+        let params: Vec<&(dyn ToSql + Sync)> = params
+            .iter()
+            .map(|param| param as &(dyn ToSql + Sync))
+            .collect();
         let rows = self.client.query(&statement, &params).map_err(fault)?;
         rows.iter()
             .map(|row| {
@@ -430,8 +438,7 @@ impl<'a> FromSql<'a> for Value {
     }
 
     fn accepts(ty: &Type) -> bool {
-        matches!(*ty, Type::INT8 | Type::INT4 | Type::BYTEA)
-            || <String as FromSql<'_>>::accepts(ty)
+        matches!(*ty, Type::INT8 | Type::INT4 | Type::BYTEA) || <String as FromSql<'_>>::accepts(ty)
     }
 }
 

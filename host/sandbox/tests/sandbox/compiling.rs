@@ -1,0 +1,185 @@
+//! Compiling in a child, and compiled code on disk.
+
+use std::path::Path;
+use std::time::Duration;
+
+use penstock_model::limits::Limits;
+use penstock_sandbox::{
+    Allocation, CacheKey, CacheSettings, ChildSettings, CompileError, Compiler, Engine,
+    EngineError, EngineSettings, LoadError, Plugin,
+};
+
+use crate::stage::{Told, grants, guest, input, reasons, usual};
+
+fn child() -> ChildSettings {
+    ChildSettings::new(env!("CARGO_BIN_EXE_penstock-compile"), [])
+}
+
+fn engine(compiler: Compiler, cache: Option<CacheSettings>) -> Engine {
+    Engine::new(EngineSettings {
+        slots: 2,
+        allocation: Allocation::OnDemand,
+        compiler,
+        cache,
+        ..EngineSettings::default()
+    })
+    .unwrap()
+}
+
+fn load(engine: &Engine, wasm: &[u8]) -> Result<Plugin, LoadError> {
+    engine.load("p".into(), wasm, Limits::default(), grants())
+}
+
+async fn works(plugin: &Plugin) {
+    let record = plugin.decide(input("{}"), Told::new(usual)).await.unwrap();
+    assert!(reasons(&record).len() <= 1);
+}
+
+#[tokio::test]
+async fn a_child_compiles_what_runs_in_the_pool_too() {
+    let engine = Engine::new(EngineSettings {
+        slots: 2,
+        compiler: Compiler::Child(child()),
+        ..EngineSettings::default()
+    })
+    .unwrap();
+    works(&load(&engine, &guest("minimal")).unwrap_or_else(|error| panic!("{error}"))).await;
+}
+
+#[test]
+fn a_child_is_limited_in_time_memory_and_output() {
+    let failed = |settings: ChildSettings| match load(
+        &engine(Compiler::Child(settings), None),
+        &guest("misbehave"),
+    ) {
+        Err(LoadError::Compile(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let error = failed(ChildSettings {
+        time: Duration::ZERO,
+        ..child()
+    });
+    assert!(matches!(error, CompileError::TooSlow { .. }), "{error}");
+    let error = failed(ChildSettings {
+        memory: 40 << 20,
+        ..child()
+    });
+    assert!(
+        matches!(
+            error,
+            CompileError::Died { .. } | CompileError::Invalid { .. }
+        ),
+        "{error}"
+    );
+    let error = failed(ChildSettings {
+        output: 1000,
+        ..child()
+    });
+    assert!(
+        matches!(error, CompileError::TooLarge { limit: 1000 }),
+        "{error}"
+    );
+    let error = failed(ChildSettings::new("/nowhere/compile", []));
+    assert!(matches!(error, CompileError::Child { .. }), "{error}");
+}
+
+#[test]
+fn a_child_says_what_is_wrong_with_a_component() {
+    let error = load(
+        &engine(Compiler::Child(child()), None),
+        b"\0asm\x0d\0\x01\0nonsense",
+    )
+    .unwrap_err();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::Invalid { message }) if !message.is_empty()),
+        "{error}"
+    );
+}
+
+fn cached(dir: &Path, key: [u8; 32], compiler: Compiler) -> Engine {
+    let cache = CacheSettings {
+        dir: dir.to_owned(),
+        key: CacheKey::new(key),
+    };
+    engine(compiler, Some(cache))
+}
+
+/// A compiler that fails: what loads with it came from the cache.
+fn none() -> Compiler {
+    Compiler::Child(ChildSettings::new("/nowhere/compile", []))
+}
+
+fn only_file(dir: &Path) -> std::path::PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+#[tokio::test]
+async fn compiled_code_is_used_again_and_only_with_its_key() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("code");
+    let wasm = guest("minimal");
+    load(&cached(&dir, [1; 32], Compiler::InProcess), &wasm).unwrap();
+    works(&load(&cached(&dir, [1; 32], none()), &wasm).unwrap()).await;
+    assert!(load(&cached(&dir, [2; 32], none()), &wasm).is_err());
+}
+
+#[tokio::test]
+async fn forged_cut_or_swapped_code_is_compiled_again() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("code");
+    let wasm = guest("minimal");
+    let key = [1; 32];
+    load(&cached(&dir, key, Compiler::InProcess), &wasm).unwrap();
+    let file = only_file(&dir);
+    let good = std::fs::read(&file).unwrap();
+
+    let mut forged = good.clone();
+    let middle = forged.len() / 2;
+    forged[middle] ^= 1;
+    let cut = good[..middle].to_vec();
+    let other_dir = home.path().join("other");
+    load(
+        &cached(&other_dir, key, Compiler::InProcess),
+        &guest("bench"),
+    )
+    .unwrap();
+    let swapped = std::fs::read(only_file(&other_dir)).unwrap();
+
+    for bad in [forged, cut, swapped, Vec::new()] {
+        std::fs::write(&file, &bad).unwrap();
+        assert!(
+            load(&cached(&dir, key, none()), &wasm).is_err(),
+            "it is not used"
+        );
+        works(&load(&cached(&dir, key, Compiler::InProcess), &wasm).unwrap()).await;
+        assert_eq!(
+            std::fs::read(&file).unwrap().len(),
+            good.len(),
+            "and is written again"
+        );
+        works(&load(&cached(&dir, key, none()), &wasm).unwrap()).await;
+    }
+}
+
+#[test]
+fn a_folder_that_others_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let settings = EngineSettings {
+        cache: Some(CacheSettings {
+            dir: home.path().to_owned(),
+            key: CacheKey::new([0; 32]),
+        }),
+        ..EngineSettings::default()
+    };
+    let error = Engine::new(settings).unwrap_err();
+    assert!(matches!(error, EngineError::Cache(_)), "{error}");
+    assert!(error.to_string().contains("chmod 700"), "{error}");
+    assert_eq!(format!("{:?}", CacheKey::new([9; 32])), "[redacted]");
+}

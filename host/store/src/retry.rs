@@ -1,0 +1,186 @@
+//! Trying again what failed or died, because somebody asks for it.
+
+use penstock_model::id::{DeliveryId, EffectId, InstanceName, RouteName, Timestamp};
+
+use crate::backend::Tx;
+use crate::backend::value::params;
+use crate::claim::{Queue, wake_lane};
+use crate::delivery::{self, DeliveryKey, DeliveryOutcome, StoredDelivery};
+use crate::dispatch::settle_delivery;
+use crate::error::{StoreError, failures};
+use crate::store::Store;
+
+/// What is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retried {
+    /// The delivery.
+    pub key: DeliveryKey,
+    /// Routes with their new attempts.
+    pub routes: Vec<(RouteName, u32)>,
+    /// It is routed again: it had no routes.
+    pub rerouted: bool,
+}
+
+/// Why nothing is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RetryError {
+    /// There is no such thing.
+    #[error("there is no {what}")]
+    NotFound {
+        /// What was named.
+        what: String,
+    },
+    /// It neither failed nor died.
+    #[error("{what} is {state}: only what failed or died can be tried again")]
+    NothingToRetry {
+        /// What was named.
+        what: String,
+        /// Where it stands.
+        state: String,
+    },
+    /// What it would be decided from is gone.
+    #[error("the contents of {what} have expired: let GitLab send it again")]
+    Expired {
+        /// What was named.
+        what: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+failures!(RetryError);
+
+fn retry_delivery(
+    tx: &mut dyn Tx,
+    instance: Option<&str>,
+    id: &str,
+    now: Timestamp,
+) -> Result<Retried, RetryError> {
+    let what = format!("delivery `{id}`");
+    let Some(delivery) = delivery::find(tx, instance, id)? else {
+        return Err(RetryError::NotFound { what });
+    };
+    if delivery.body.is_none() {
+        return Err(RetryError::Expired { what });
+    }
+    let key = &delivery.key;
+    let routes = again(tx, &delivery, now)?;
+    let rerouted = routes.is_empty() && reroute(tx, &delivery, now)?;
+    if routes.is_empty() && !rerouted {
+        let state = delivery.outcome.as_str().to_owned();
+        return Err(RetryError::NothingToRetry { what, state });
+    }
+    if !rerouted {
+        settle_delivery(tx, key)?;
+    }
+    let tenant = delivery
+        .tenant
+        .as_ref()
+        .map_or("", |tenant| tenant.as_str());
+    let lane = delivery.lane.to_string();
+    wake_lane(tx, Queue::Dispatch, &lane, tenant, now, now)?;
+    Ok(Retried {
+        key: key.clone(),
+        routes,
+        rerouted,
+    })
+}
+
+/// A new attempt for each route whose newest failed or died.
+fn again(
+    tx: &mut dyn Tx,
+    delivery: &StoredDelivery,
+    now: Timestamp,
+) -> Result<Vec<(RouteName, u32)>, StoreError> {
+    let (instance, id) = (delivery.key.instance.as_str(), delivery.key.id.as_str());
+    let rows = tx.query(
+        "INSERT INTO routes (instance, delivery, route, attempt, seq, lane, position, outcome, tries, next_at) \
+         SELECT r.instance, r.delivery, r.route, r.attempt + 1, r.seq, r.lane, r.position, 'waiting', 0, CAST(?3 AS BIGINT) \
+         FROM routes r WHERE r.instance = ?1 AND r.delivery = ?2 AND r.outcome IN ('failed', 'dead') AND NOT EXISTS ( \
+           SELECT 1 FROM routes n WHERE n.instance = ?1 AND n.delivery = ?2 AND n.route = r.route AND n.attempt > r.attempt) \
+         ORDER BY r.position ON CONFLICT (instance, delivery, route, attempt) DO NOTHING RETURNING route, attempt",
+        params![instance, id, now],
+    )?;
+    rows.into_iter()
+        .map(|mut row| Ok((RouteName::new(row.text()?), row.small()?)))
+        .collect()
+}
+
+/// Routes a delivery again that led nowhere, could not be read or could not be routed.
+fn reroute(tx: &mut dyn Tx, delivery: &StoredDelivery, now: Timestamp) -> Result<bool, StoreError> {
+    let ended = matches!(
+        delivery.outcome,
+        DeliveryOutcome::Unrouted | DeliveryOutcome::Unreadable | DeliveryOutcome::Dead
+    );
+    if !ended {
+        return Ok(false);
+    }
+    let changed = tx.execute(
+        "UPDATE deliveries SET outcome = 'waiting', routed = 0, tries = 0, first_tried_at = NULL, next_at = ?3, why = NULL \
+         WHERE instance = ?1 AND id = ?2 AND outcome = ?4",
+        params![
+            delivery.key.instance.as_str(),
+            delivery.key.id.as_str(),
+            now,
+            delivery.outcome.as_str()
+        ],
+    )?;
+    Ok(changed > 0)
+}
+
+fn retry_effect(tx: &mut dyn Tx, id: &EffectId, now: Timestamp) -> Result<(), RetryError> {
+    let what = format!("effect {id}");
+    let revived = tx.first(
+        "UPDATE effects SET state = 'waiting', tries = 0, first_tried_at = NULL, next_at = ?2, settled_at = NULL \
+         WHERE id = ?1 AND state = 'dead' AND content IS NOT NULL RETURNING lane, tenant",
+        params![&id.hex(), now],
+    )?;
+    if let Some(mut row) = revived {
+        let (lane, tenant) = (row.text()?, row.text()?);
+        return Ok(wake_lane(tx, Queue::Act, &lane, &tenant, now, now)?);
+    }
+    let known = tx.first(
+        "SELECT state FROM effects WHERE id = ?1",
+        params![&id.hex()],
+    )?;
+    match known.map(|mut row| row.text()).transpose()? {
+        None => Err(RetryError::NotFound { what }),
+        Some(state) if state == "dead" => Err(RetryError::Expired { what }),
+        Some(state) => Err(RetryError::NothingToRetry { what, state }),
+    }
+}
+
+impl Store {
+    /// Tries a delivery again: a new attempt for each route that failed or died; one without routes is routed again.
+    ///
+    /// # Errors
+    /// There is no such delivery, nothing of it failed, its body has expired, or the store's.
+    pub async fn retry_delivery(
+        &self,
+        instance: Option<&InstanceName>,
+        id: &DeliveryId,
+        now: Timestamp,
+    ) -> Result<Retried, RetryError> {
+        let (instance, id) = (instance.cloned(), id.clone());
+        let retried = self
+            .write(move |tx| {
+                let instance = instance.as_ref().map(InstanceName::as_str);
+                retry_delivery(tx, instance, id.as_str(), now)
+            })
+            .await?;
+        self.hint(Queue::Dispatch);
+        Ok(retried)
+    }
+
+    /// Tries an effect again that is dead.
+    ///
+    /// # Errors
+    /// There is no such effect, it is not dead, its order has expired, or the store's.
+    pub async fn retry_effect(&self, id: &EffectId, now: Timestamp) -> Result<(), RetryError> {
+        let id = *id;
+        self.write(move |tx| retry_effect(tx, &id, now)).await?;
+        self.hint(Queue::Act);
+        Ok(())
+    }
+}

@@ -1,0 +1,541 @@
+//! What was started, and where it stands.
+//!
+//! A run's row is there from the decision on. It only moves forward, and a final state is never left.
+
+use penstock_model::admit::{Order, ProjectOf, RunOrder};
+use penstock_model::id::{
+    ClusterName, CommitId, Digest, EffectId, EffectKey, InstanceName, PlaceName, PluginName,
+    ProjectId, RefName, RouteName, Timestamp,
+};
+use penstock_model::lookup::{RunFilter, Summary};
+use penstock_model::run::{Run, RunState};
+use penstock_model::scope::Trust;
+
+use crate::backend::Tx;
+use crate::backend::value::{Row, params};
+use crate::claim::Queue;
+use crate::delivery::DeliveryKey;
+use crate::error::StoreError;
+use crate::outbox::{self, CreatedRun, Origin};
+use crate::store::Store;
+
+/// Runs that a summary looks at, at most.
+const SUMMARIZED: u32 = 1000;
+
+/// A run with all that is needed to follow and to report it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRun {
+    /// As plugins and people see it.
+    pub run: Run,
+    /// Whose it is.
+    pub of: ProjectOf,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its namespace.
+    pub namespace: String,
+    /// The account that creates it.
+    pub creator: String,
+    /// The account that its pods get.
+    pub run_as: String,
+    /// Name of the PipelineRun.
+    pub name: String,
+    /// UID of the PipelineRun, once it was created.
+    pub uid: Option<String>,
+    /// Digest of its spec as the API server stored it.
+    pub stored_digest: Option<Digest>,
+    /// Name of its commit status.
+    pub status_name: String,
+    /// The project that the code comes from, where it isn't the event's.
+    pub source_project: Option<ProjectId>,
+    /// How far the event was trusted.
+    pub trust: Trust,
+    /// Key of the event's lane.
+    pub lane: String,
+    /// Name of the limit that it shares.
+    pub queue: Option<String>,
+    /// The delivery that led to it.
+    pub delivery: DeliveryKey,
+    /// The route.
+    pub route: RouteName,
+    /// The attempt.
+    pub attempt: u32,
+    /// Digest of the plugin that asked for it.
+    pub plugin_digest: Digest,
+    /// The task that failed first.
+    pub failed_task: Option<String>,
+}
+
+/// What was seen of a run in its cluster.
+#[derive(Clone, Debug)]
+pub struct RunObservation {
+    /// The run.
+    pub id: EffectId,
+    /// Where it was seen.
+    pub cluster: ClusterName,
+    /// UID of the PipelineRun: another object of that name says nothing about the run.
+    pub uid: String,
+    /// Where it stands.
+    pub state: RunState,
+    /// For people.
+    pub reason: String,
+    /// Its page; none: as before.
+    pub web_url: Option<String>,
+    /// When Tekton started it; none: as before.
+    pub started_at: Option<Timestamp>,
+    /// When it ended; none: as before.
+    pub finished_at: Option<Timestamp>,
+    /// Tekton's results.
+    pub results: Vec<(String, String)>,
+    /// The task that failed first.
+    pub failed_task: Option<String>,
+    /// What follows if it is news, such as a status.
+    pub follow_ups: Vec<Order>,
+}
+
+macro_rules! run_columns {
+    () => {
+        "id, plugin, key, pipeline, place, ref_name, merge_request, commit_id, state, reason, web_url, created_at, \
+         started_at, finished_at, results, instance, project, project_path, tenant, cluster, namespace, creator, run_as, \
+         name, uid, stored_digest, status_name, source_project, trust, lane, queue, delivery, route, attempt, \
+         plugin_digest, failed_task"
+    };
+}
+
+fn read_run(row: &mut Row) -> Result<Run, StoreError> {
+    let id = row.text()?;
+    let plugin = PluginName::new(row.text()?);
+    let key = EffectKey::new(row.text()?);
+    let pipeline = row.text()?;
+    let place = PlaceName::new(row.text()?);
+    let ref_name = row.opt_text()?.map(RefName::new);
+    let merge_request = row.opt_uint()?;
+    let commit = CommitId::parse(&row.text()?)
+        .map_err(|error| StoreError::unreadable(format!("the commit of run {id}: {error}")))?;
+    let word = row.text()?;
+    let state = RunState::parse(&word)
+        .ok_or_else(|| StoreError::unreadable(format!("`{word}` is no state of a run")))?;
+    Ok(Run {
+        id,
+        plugin,
+        key,
+        pipeline,
+        place,
+        ref_name,
+        merge_request,
+        commit,
+        state,
+        reason: row.text()?,
+        web_url: row.opt_text()?,
+        created_at: row.time()?,
+        started_at: row.opt_time()?,
+        finished_at: row.opt_time()?,
+        results: row.json()?,
+    })
+}
+
+fn read_stored(row: &mut Row) -> Result<StoredRun, StoreError> {
+    let run = read_run(row)?;
+    let of = ProjectOf {
+        instance: row.text()?.into(),
+        project: ProjectId(row.uint()?),
+        path: row.text()?.into(),
+        tenant: row.text()?.into(),
+    };
+    Ok(StoredRun {
+        run,
+        cluster: row.text()?.into(),
+        namespace: row.text()?,
+        creator: row.text()?,
+        run_as: row.text()?,
+        name: row.text()?,
+        uid: row.opt_text()?,
+        stored_digest: row.opt_digest()?,
+        status_name: row.text()?,
+        source_project: row.opt_uint()?.map(ProjectId),
+        trust: read_trust(&row.text()?)?,
+        lane: row.text()?,
+        queue: row.opt_text()?,
+        delivery: DeliveryKey {
+            instance: of.instance.clone(),
+            id: row.text()?.into(),
+        },
+        route: RouteName::new(row.text()?),
+        attempt: row.small()?,
+        plugin_digest: row.digest()?,
+        failed_task: row.opt_text()?,
+        of,
+    })
+}
+
+fn read_trust(word: &str) -> Result<Trust, StoreError> {
+    [Trust::Untrusted, Trust::Member, Trust::Protected]
+        .into_iter()
+        .find(|trust| trust.as_str() == word)
+        .ok_or_else(|| StoreError::unreadable(format!("`{word}` is no trust")))
+}
+
+/// Writes a run down when the order to start it is committed.
+pub(crate) fn insert(
+    tx: &mut dyn Tx,
+    order: &Order,
+    run: &RunOrder,
+    effect_lane: &str,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO runs (cluster, instance, id, project, project_path, tenant, plugin, plugin_digest, key, pipeline, place, \
+         namespace, creator, run_as, name, status_name, commit_id, ref_name, merge_request, source_project, trust, lane, \
+         effect_lane, queue, delivery, delivery_seq, route, attempt, state, finished, reason, created_at, results) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
+         ?25, ?26, ?27, ?28, 'queued', 0, '', ?29, '[]') ON CONFLICT (id) DO NOTHING",
+        params![
+            run.cluster.as_str(),
+            run.of.instance.as_str(),
+            &order.id.hex(),
+            run.of.project.0,
+            run.of.path.as_str(),
+            run.of.tenant.as_str(),
+            run.plugin.as_str(),
+            &run.plugin_digest,
+            order.key.as_str(),
+            &run.pipeline,
+            run.place.as_str(),
+            &run.namespace,
+            &run.creator,
+            &run.run_as,
+            &run.name,
+            &run.status_name,
+            run.commit.as_str(),
+            run.ref_name.as_ref().map(RefName::as_str),
+            run.merge_request,
+            run.source_project.map(|project| project.0),
+            run.trust.as_str(),
+            &run.lane.to_string(),
+            effect_lane,
+            run.queue.as_ref().map(|queue| queue.name.as_str()),
+            origin.delivery.id.as_str(),
+            origin.seq,
+            origin.route.as_str(),
+            origin.attempt,
+            now,
+        ],
+    )
+    .map(drop)
+}
+
+/// The lane in which a run is started and stopped.
+pub(crate) fn lane(tx: &mut dyn Tx, id: &EffectId) -> Result<Option<String>, StoreError> {
+    tx.first(
+        "SELECT effect_lane FROM runs WHERE id = ?1",
+        params![&id.hex()],
+    )?
+    .map(|mut row| row.text())
+    .transpose()
+}
+
+/// Ends a run that was never created.
+pub(crate) fn end_unstarted(
+    tx: &mut dyn Tx,
+    id: &str,
+    state: RunState,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE runs SET state = ?2, reason = ?3, finished = 1, finished_at = ?4 WHERE id = ?1 AND finished = 0",
+        params![id, state.as_str(), reason, now],
+    )
+    .map(drop)
+}
+
+/// Says why a run still waits.
+pub(crate) fn explain(tx: &mut dyn Tx, id: &str, reason: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE runs SET reason = ?2 WHERE id = ?1 AND state = 'queued'",
+        params![id, reason],
+    )
+    .map(drop)
+}
+
+/// Writes down that a run was created. It may have been seen, or cancelled, before this is known.
+pub(crate) fn created(tx: &mut dyn Tx, run: &CreatedRun, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE runs SET uid = ?2, stored_digest = ?3, web_url = coalesce(?4, web_url), \
+         reason = CASE WHEN state = 'queued' THEN 'created' ELSE reason END, \
+         started_at = CASE WHEN state = 'queued' THEN coalesce(started_at, ?5) ELSE started_at END, \
+         state = CASE WHEN state = 'queued' THEN 'running' ELSE state END WHERE id = ?1",
+        params![
+            &run.id.hex(),
+            &run.uid,
+            &run.stored_digest,
+            run.web_url.as_ref(),
+            now
+        ],
+    )
+    .map(drop)
+}
+
+/// How far along a state is; runs only move to the right.
+fn stage(state: RunState) -> u8 {
+    match state {
+        RunState::Queued => 0,
+        RunState::Gated => 1,
+        RunState::Running => 2,
+        _ => 3,
+    }
+}
+
+fn observed(tx: &mut dyn Tx, seen: &RunObservation, now: Timestamp) -> Result<bool, StoreError> {
+    let id = seen.id.hex();
+    let row = tx.first(
+        "SELECT state, reason, uid FROM runs WHERE id = ?1 AND cluster = ?2 FOR UPDATE",
+        params![&id, seen.cluster.as_str()],
+    )?;
+    let Some(mut row) = row else {
+        return Ok(false);
+    };
+    let word = row.text()?;
+    let known = RunState::parse(&word)
+        .ok_or_else(|| StoreError::unreadable(format!("`{word}` is no state of a run")))?;
+    let reason = row.text()?;
+    let other = row.opt_text()?.is_some_and(|uid| uid != seen.uid);
+    let same = known == seen.state && reason == seen.reason;
+    if other || known.is_final() || stage(seen.state) < stage(known) || same {
+        return Ok(false);
+    }
+    let results = serde_json::to_string(&seen.results)
+        .map_err(|error| StoreError::unreadable(error.to_string()))?;
+    let finished = seen.state.is_final();
+    let finished_at = seen.finished_at.or(finished.then_some(now));
+    tx.execute(
+        "UPDATE runs SET state = ?2, reason = ?3, finished = ?4, uid = ?5, web_url = coalesce(?6, web_url), \
+         started_at = coalesce(?7, started_at), finished_at = ?8, results = ?9, failed_task = coalesce(?10, failed_task) \
+         WHERE id = ?1",
+        params![
+            &id,
+            seen.state.as_str(),
+            &seen.reason,
+            finished,
+            &seen.uid,
+            seen.web_url.as_ref(),
+            seen.started_at,
+            finished_at,
+            &results,
+            seen.failed_task.as_ref(),
+        ],
+    )?;
+    outbox::follow(tx, &seen.id, &seen.follow_ups, now)?;
+    Ok(true)
+}
+
+/// The run of an effect.
+pub(crate) fn find(tx: &mut dyn Tx, id: &str) -> Result<Option<StoredRun>, StoreError> {
+    tx.first(
+        concat!("SELECT ", run_columns!(), " FROM runs WHERE id = ?1"),
+        params![id],
+    )?
+    .map(|mut row| read_stored(&mut row))
+    .transpose()
+}
+
+/// The runs that a delivery led to, oldest first.
+pub(crate) fn of_delivery(
+    tx: &mut dyn Tx,
+    key: &DeliveryKey,
+) -> Result<Vec<StoredRun>, StoreError> {
+    let rows = tx.query(
+        concat!(
+            "SELECT ",
+            run_columns!(),
+            " FROM runs WHERE instance = ?1 AND delivery = ?2 ORDER BY created_at, id"
+        ),
+        params![key.instance.as_str(), key.id.as_str()],
+    )?;
+    rows.into_iter()
+        .map(|mut row| read_stored(&mut row))
+        .collect()
+}
+
+/// Runs of one pipeline that a plugin started in a project.
+struct Past {
+    plugin: PluginName,
+    instance: InstanceName,
+    project: ProjectId,
+    pipeline: String,
+    since: Timestamp,
+}
+
+fn summary(tx: &mut dyn Tx, past: &Past) -> Result<Summary, StoreError> {
+    let rows = tx.query(
+        "SELECT state, started_at, finished_at FROM runs WHERE instance = ?1 AND project = ?2 AND plugin = ?3 \
+         AND created_at >= ?4 AND pipeline = ?5 ORDER BY created_at DESC LIMIT ?6",
+        params![
+            past.instance.as_str(),
+            past.project.0,
+            past.plugin.as_str(),
+            past.since,
+            &past.pipeline,
+            SUMMARIZED
+        ],
+    )?;
+    let mut summary = Summary::default();
+    let mut durations = Vec::new();
+    for mut row in rows {
+        let state = RunState::parse(&row.text()?);
+        let (started_at, finished_at) = (row.opt_time()?, row.opt_time()?);
+        summary.runs += 1;
+        match state {
+            Some(RunState::Failed) => {
+                summary.failed += 1;
+                summary.last_failure = summary.last_failure.max(finished_at);
+            }
+            Some(RunState::Succeeded) => {
+                summary.last_success = summary.last_success.max(finished_at);
+            }
+            Some(RunState::Canceled) => summary.canceled += 1,
+            _ => {}
+        }
+        let ran = matches!(state, Some(RunState::Failed | RunState::Succeeded));
+        if let (true, Some(started_at), Some(finished_at)) = (ran, started_at, finished_at) {
+            durations.push(finished_at.since(started_at).as_secs());
+        }
+    }
+    durations.sort_unstable();
+    summary.median_duration = durations
+        .get(durations.len() / 2)
+        .and_then(|seconds| u32::try_from(*seconds).ok());
+    Ok(summary)
+}
+
+impl Store {
+    /// Writes down what was seen of a run, if it is news, with what follows from it; says whether it was.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run_observed(
+        &self,
+        seen: RunObservation,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let changed = self.write(move |tx| observed(tx, &seen, now)).await?;
+        if changed {
+            self.hint(Queue::Act);
+        }
+        Ok(changed)
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run(&self, id: &EffectId) -> Result<Option<StoredRun>, StoreError> {
+        let id = id.hex();
+        self.read(move |tx| find(tx, &id)).await
+    }
+
+    /// The newest run whose PipelineRun has this name.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn run_named(&self, name: &str) -> Result<Option<StoredRun>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |tx| {
+            tx.first(
+                concat!("SELECT ", run_columns!(), " FROM runs WHERE name = ?1 ORDER BY created_at DESC LIMIT 1"),
+                params![name.as_str()],
+            )?
+            .map(|mut row| read_stored(&mut row))
+            .transpose()
+        })
+        .await
+    }
+
+    /// Runs that a plugin started in a project, newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs(
+        &self,
+        plugin: &PluginName,
+        instance: &InstanceName,
+        project: ProjectId,
+        filter: RunFilter,
+        limit: u32,
+    ) -> Result<Vec<Run>, StoreError> {
+        let (plugin, instance) = (plugin.clone(), instance.clone());
+        self.read(move |tx| {
+            let rows = tx.query(
+                concat!(
+                    "SELECT ",
+                    run_columns!(),
+                    " FROM runs WHERE instance = ?1 AND project = ?2 AND plugin = ?3 \
+                     AND (CAST(?4 AS TEXT) IS NULL OR commit_id = ?4) AND (CAST(?5 AS BIGINT) IS NULL OR merge_request = ?5) \
+                     AND (CAST(?6 AS TEXT) IS NULL OR ref_name = ?6) AND (CAST(?7 AS TEXT) IS NULL OR pipeline = ?7) \
+                     ORDER BY created_at DESC, delivery_seq DESC, id LIMIT ?8"
+                ),
+                params![
+                    instance.as_str(),
+                    project.0,
+                    plugin.as_str(),
+                    filter.commit.as_ref().map(CommitId::as_str),
+                    filter.merge_request,
+                    filter.ref_name.as_ref().map(RefName::as_str),
+                    filter.pipeline.as_ref(),
+                    limit
+                ],
+            )?;
+            rows.into_iter().map(|mut row| read_run(&mut row)).collect()
+        })
+        .await
+    }
+
+    /// Runs of a cluster that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn runs_unfinished(
+        &self,
+        cluster: &ClusterName,
+    ) -> Result<Vec<StoredRun>, StoreError> {
+        let cluster = cluster.clone();
+        self.read(move |tx| {
+            let rows = tx.query(
+                concat!(
+                    "SELECT ",
+                    run_columns!(),
+                    " FROM runs WHERE finished = 0 AND cluster = ?1 ORDER BY created_at, id"
+                ),
+                params![cluster.as_str()],
+            )?;
+            rows.into_iter()
+                .map(|mut row| read_stored(&mut row))
+                .collect()
+        })
+        .await
+    }
+
+    /// Figures of a pipeline's runs in the last days, over the newest thousand. Gates are counted by none yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn summary(
+        &self,
+        plugin: &PluginName,
+        instance: &InstanceName,
+        project: ProjectId,
+        pipeline: &str,
+        days: u32,
+        now: Timestamp,
+    ) -> Result<Summary, StoreError> {
+        let back = u64::from(days) * 24 * 60 * 60 * 1000;
+        let past = Past {
+            plugin: plugin.clone(),
+            instance: instance.clone(),
+            project,
+            pipeline: pipeline.to_owned(),
+            since: Timestamp(now.0.saturating_sub(back)),
+        };
+        self.read(move |tx| summary(tx, &past)).await
+    }
+}

@@ -1,0 +1,157 @@
+//! Looks where a person would look.
+
+use std::collections::BTreeMap;
+
+use kube::Api;
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use penstock_control_plane::TestPlace;
+use serde_json::Value;
+
+use super::Scene;
+use super::build::PROJECT;
+use crate::audit;
+use crate::wait::until;
+
+/// Annotation of a run: the delivery.
+const DELIVERY: &str = "penstock.dev/delivery";
+
+impl Scene {
+    /// The administrator's view of the namespace's runs.
+    ///
+    /// # Panics
+    /// If no client can be made.
+    pub async fn runs_api(&self) -> Api<DynamicObject> {
+        self.place.pipeline_runs(self.access.client().await.expect("a client"))
+    }
+
+    /// All runs of the namespace.
+    pub async fn runs(&self) -> Vec<DynamicObject> {
+        self.runs_in(&self.place).await
+    }
+
+    /// All runs of a place.
+    ///
+    /// # Panics
+    /// If the API server does not say.
+    pub async fn runs_in(&self, place: &TestPlace) -> Vec<DynamicObject> {
+        let runs = place.pipeline_runs(self.access.client().await.expect("a client"));
+        runs.list(&ListParams::default()).await.expect("the runs").items
+    }
+
+    /// How many runs each delivery has.
+    pub async fn runs_by_delivery(&self) -> BTreeMap<String, usize> {
+        let mut found = BTreeMap::new();
+        for run in self.runs().await {
+            *found.entry(annotation(&run, DELIVERY)).or_default() += 1;
+        }
+        found
+    }
+
+    /// Waits for the run of a delivery.
+    ///
+    /// # Panics
+    /// If it does not come, or if there are several.
+    pub async fn run_of(&self, delivery: &str) -> DynamicObject {
+        let found = penstock_control_plane::wait::until("a run of the delivery", crate::wait::LIMIT, async || {
+            let mut found = self.runs().await;
+            found.retain(|run| annotation(run, DELIVERY) == delivery);
+            assert!(found.len() < 2, "delivery {delivery} has {} runs", found.len());
+            Ok(found.pop())
+        });
+        match found.await {
+            Ok(run) => run,
+            Err(error) => panic!("{error:#}\n{}", self.all_about(delivery).await),
+        }
+    }
+
+    /// Waits until the newest status of this name on a commit of [`PROJECT`] has this state.
+    ///
+    /// # Panics
+    /// If it does not come about; what there is instead is shown.
+    pub async fn status(&self, commit: &str, name: &str, state: &str) -> Value {
+        let found = penstock_control_plane::wait::until("the status", crate::wait::LIMIT, async || {
+            let rows = self.gitlab.statuses(PROJECT, commit);
+            let newest = rows.into_iter().rev().find(|row| row["name"] == name);
+            Ok(newest.filter(|row| row["status"] == state))
+        });
+        found.await.unwrap_or_else(|error| {
+            panic!(
+                "{error:#}: `{name}` is not {state}; there is {:#?}\nthe log ends with:\n{}",
+                self.gitlab.statuses(PROJECT, commit),
+                self.penstock.log_tail()
+            )
+        })
+    }
+
+    /// States that were posted for a status' name, in order.
+    #[must_use]
+    pub fn posted(&self, commit: &str, name: &str) -> Vec<String> {
+        let calls = self.gitlab.calls_to("POST", &format!("/statuses/{commit}"));
+        let well = calls.into_iter().filter(|call| call.status == Some(201));
+        let fields = well.map(|call| call.json()).filter(|body| body["name"] == name);
+        fields.map(|body| body["state"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// What the API says about a delivery; null if it has none.
+    pub async fn explain(&self, delivery: &str) -> Value {
+        let url = format!("{}/api/v1/deliveries/main/{delivery}", self.url);
+        let token = &self.secrets.iter().find(|(what, _)| *what == "the API's token").expect("a token").1;
+        let Ok(answer) = self.poster.http.get(url).bearer_auth(token).send().await else { return Value::Null };
+        answer.json().await.unwrap_or_default()
+    }
+
+    /// Waits until a delivery has this outcome; what the API says then.
+    ///
+    /// # Panics
+    /// If it does not come about.
+    pub async fn outcome(&self, delivery: &str, outcome: &str) -> Value {
+        let found = penstock_control_plane::wait::until("the outcome", crate::wait::LIMIT, async || {
+            let told = self.explain(delivery).await;
+            Ok((told["delivery"]["outcome"] == outcome).then_some(told))
+        });
+        match found.await {
+            Ok(told) => told,
+            Err(error) => panic!("{error:#}: it is not {outcome}\n{}", self.all_about(delivery).await),
+        }
+    }
+
+    /// Waits until nothing is left to decide or to do; the deliveries by outcome.
+    pub async fn settled(&self) -> BTreeMap<String, u64> {
+        until("an empty outbox", async || {
+            let (_, text) = self.penstock.get("/metrics").await?;
+            let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok());
+            let of = |name: &str| text.lines().find(|line| line.starts_with(name)).and_then(value);
+            let idle = of("penstock_oldest_effect_seconds")? == 0.0
+                && of("penstock_oldest_undecided_delivery_seconds")? == 0.0;
+            let counts = text.lines().filter_map(|line| {
+                let (state, count) = line.strip_prefix("penstock_deliveries{state=\"")?.split_once("\"}")?;
+                Some((state.to_owned(), count.trim().parse().ok()?))
+            });
+            idle.then(|| counts.collect())
+        })
+        .await
+    }
+
+    /// Accounts that created runs in the namespace, by the run's name, from the API server's audit log.
+    ///
+    /// # Panics
+    /// If the control plane keeps none.
+    #[must_use]
+    pub fn creations(&self) -> BTreeMap<String, Vec<String>> {
+        audit::creations(&self.access.audit_log().expect("an audit log"), self.place.namespace())
+    }
+
+    /// For a test that failed.
+    async fn all_about(&self, delivery: &str) -> String {
+        let explained = self.explain(delivery).await;
+        format!("{explained:#}\nthe log ends with:\n{}", self.penstock.log_tail())
+    }
+}
+
+/// An annotation of a run; empty if it has none of this name.
+#[must_use]
+pub fn annotation(run: &DynamicObject, name: &str) -> String {
+    let found = run.metadata.annotations.as_ref().and_then(|it| it.get(name));
+    found.cloned().unwrap_or_default()
+}

@@ -1,0 +1,21 @@
+//! The whole path with real parts: the shipped binary, a real API server with Tekton, plugins built from this repository, and a stand-in for GitLab.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+mod away;
+mod main_path;
+mod metrics;
+mod plugins;
+mod provenance;
+mod receive;
+mod refusals;
+mod reload;
+mod secrets;
+mod shutdown;
+mod state;
+mod superseded;

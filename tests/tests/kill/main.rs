@@ -1,0 +1,88 @@
+//! The process is killed at random moments of a burst, again and again: what was acknowledged has exactly one run on the API server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::time::Duration;
+
+use penstock_tests::burst::{Ledger, moment, pushes, send_within};
+use penstock_tests::manifest::short_lived;
+use penstock_tests::scene::{Builder, Poster};
+use penstock_tests::{Plugin, Postgres, Route, Scene};
+
+const SOONEST: Duration = Duration::from_millis(50);
+const LATEST: Duration = Duration::from_millis(400);
+const IN_A_ROUND: usize = 10;
+
+fn rounds(otherwise: u32) -> u32 {
+    std::env::var("PENSTOCK_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+fn scene(name: &str) -> Builder {
+    Scene::builder(name)
+        .plugin_by(Plugin::starts("pipelines", &short_lived()), Route::to("pipelines").on(&["push"]))
+        .edit(|config| config["gitlab"][0]["calls-per-minute"] = 10_000_000.into())
+}
+
+#[tokio::test]
+async fn a_hundred_kills_in_a_burst_lose_nothing_and_double_nothing() {
+    let mut scene = scene("kill").start().await;
+    let mut ledger = Ledger::default();
+    let mut restarts = Duration::ZERO;
+    let rounds = rounds(100);
+    for _ in 0..rounds {
+        let at = moment(SOONEST, LATEST);
+        let mut load = pushes(&scene, IN_A_ROUND);
+        // What got no answer may be sent again, as a person would in GitLab: it is the same delivery.
+        load.extend(ledger.again(3));
+        let sending = tokio::spawn(send_within(scene.poster(), load, at));
+        // The moment is drawn, so that over the rounds it meets every step.
+        tokio::time::sleep(at).await;
+        scene.penstock.kill9();
+        for (delivery, answer) in sending.await.unwrap() {
+            ledger.note(delivery, answer);
+        }
+        restarts += scene.penstock.restart().await;
+    }
+    let runs = ledger.check(&scene).await;
+    let sent = ledger.acknowledged.len() + ledger.unanswered.len();
+    println!(
+        "{rounds} kills: {sent} deliveries, {} acknowledged, {runs} runs; back in {:?} each",
+        ledger.acknowledged.len(),
+        restarts / rounds.max(1)
+    );
+    assert!(ledger.acknowledged.len() > usize::try_from(rounds).unwrap(), "too few were acknowledged to mean anything");
+}
+
+#[tokio::test]
+async fn two_replicas_on_postgres_of_which_one_or_the_other_is_killed_lose_and_double_nothing() {
+    let server = Postgres::start().await;
+    let mut scene = scene("replicas").postgres(&server).start().await;
+    let (mut second, second_url) = scene.replica();
+    second.restart().await;
+    let first_url = scene.url().to_owned();
+    let mut ledger = Ledger::default();
+    for round in 0..rounds(10).min(20) {
+        let at = moment(SOONEST, LATEST);
+        let mut load = pushes(&scene, 2 * IN_A_ROUND);
+        load.extend(ledger.again(5));
+        for delivery in load.iter_mut().skip(IN_A_ROUND) {
+            delivery.url = delivery.url.replace(&first_url, &second_url);
+        }
+        let poster: Poster = scene.poster();
+        let sending = tokio::spawn(send_within(poster, load, 2 * at));
+        tokio::time::sleep(at).await;
+        let victim = if round % 2 == 0 { &mut scene.penstock } else { &mut second };
+        victim.kill9();
+        for (delivery, answer) in sending.await.unwrap() {
+            ledger.note(delivery, answer);
+        }
+        victim.restart().await;
+    }
+    let runs = ledger.check(&scene).await;
+    println!("{} acknowledged, {runs} runs", ledger.acknowledged.len());
+}
