@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod burst;
+pub mod load;
 pub mod manifest;
 pub mod penstock;
 pub mod plugin;

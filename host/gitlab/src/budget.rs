@@ -93,7 +93,8 @@ impl Budget {
             }
         };
         let permit = tokio::time::timeout(PATIENCE, turn).await;
-        let permit = permit.map_err(|_| ApiError::unavailable("the token's budget of calls is used up"))??;
+        let permit = permit
+            .map_err(|_| ApiError::unavailable("the token's budget of calls is used up"))??;
         self.check_pause()?;
         Ok(permit)
     }
@@ -119,12 +120,18 @@ impl Budget {
     /// GitLab refused the token as a whole.
     pub(crate) fn pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paused = self
+            .paused_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |held| held.max(until)));
     }
 
     fn check_pause(&self) -> Result<(), ApiError> {
-        let paused = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = *self
+            .paused_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let left = paused.map(|until| until.saturating_duration_since(Instant::now()));
         match left.filter(|left| !left.is_zero()) {
             Some(left) => Err(ApiError::Unavailable {
@@ -190,7 +197,10 @@ mod tests {
         let call = |project: u64| {
             let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
             async move {
-                let _permit = budget.turn(Some(ProjectId(project)), Priority::Foreground).await.unwrap();
+                let _permit = budget
+                    .turn(Some(ProjectId(project)), Priority::Foreground)
+                    .await
+                    .unwrap();
                 order.lock().unwrap().push(project);
             }
         };
@@ -200,8 +210,16 @@ mod tests {
         let mut calls: Vec<_> = (0..40).map(|_| call(1)).collect();
         calls.push(call(2));
         join_all(calls).await;
-        let place = order.lock().unwrap().iter().position(|project| *project == 2).unwrap();
-        assert!(place <= 3, "the quiet project's call came {place} calls late");
+        let place = order
+            .lock()
+            .unwrap()
+            .iter()
+            .position(|project| *project == 2)
+            .unwrap();
+        assert!(
+            place <= 3,
+            "the quiet project's call came {place} calls late"
+        );
     }
 
     #[tokio::test]
@@ -243,7 +261,12 @@ mod tests {
             let _ = tokio::time::timeout(Duration::ZERO, turn).await;
         }
         assert_eq!(budget.waiting.load(Ordering::SeqCst), 0);
-        assert!(budget.turn(Some(ProjectId(2)), Priority::Background).await.is_ok());
+        assert!(
+            budget
+                .turn(Some(ProjectId(2)), Priority::Background)
+                .await
+                .is_ok()
+        );
     }
 
     #[test]

@@ -16,7 +16,11 @@ use crate::client::{CallReport, Client, header, read};
 use crate::error::{ApiError, is_whole_token_limited};
 
 /// Unreserved characters of RFC 3986 stay as they are.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
 
 /// Bytes of JSON that are taken: more than any page of the API has.
 const MOST_JSON: u64 = 32 << 20;
@@ -103,20 +107,33 @@ impl<'a> Call<'a> {
     }
 
     fn path_text(&self) -> String {
-        let segments = self.path.iter().map(|segment| utf8_percent_encode(segment, ESCAPED).to_string());
+        let segments = self
+            .path
+            .iter()
+            .map(|segment| utf8_percent_encode(segment, ESCAPED).to_string());
         segments.collect::<Vec<_>>().join("/")
     }
 
     fn query_text(&self) -> String {
         let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
-        let pairs = self.query.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value)));
+        let pairs = self
+            .query
+            .iter()
+            .map(|(name, value)| format!("{}={}", escape(name), escape(value)));
         pairs.collect::<Vec<_>>().join("&")
     }
 
     fn address(&self, base: &str, query: &str) -> Result<reqwest::Url, ApiError> {
-        let wrong = || ApiError::Refused { status: 400, message: "such a name has no address in GitLab".to_owned() };
+        let wrong = || ApiError::Refused {
+            status: 400,
+            message: "such a name has no address in GitLab".to_owned(),
+        };
         // An empty segment, `.` and `..` would be taken out of the path and make it another resource's.
-        if self.path.iter().any(|segment| matches!(*segment, "" | "." | "..")) {
+        if self
+            .path
+            .iter()
+            .any(|segment| matches!(*segment, "" | "." | ".."))
+        {
             return Err(wrong());
         }
         let mut text = format!("{base}/api/v4/{}", self.path_text());
@@ -147,10 +164,18 @@ impl Client {
             rows.extend(read::<Vec<T>>(call.class, &reply.body)?);
             match next_query(&reply.headers) {
                 Some(next) => query = next,
-                None => return Ok(Rows { rows, complete: true }),
+                None => {
+                    return Ok(Rows {
+                        rows,
+                        complete: true,
+                    });
+                }
             }
         }
-        Ok(Rows { rows, complete: false })
+        Ok(Rows {
+            rows,
+            complete: false,
+        })
     }
 
     async fn send_with(&self, call: &Call<'_>, query: &str) -> Result<Reply, ApiError> {
@@ -165,28 +190,48 @@ impl Client {
             Err(Failed { status, .. }) => status.map(|status| status.as_u16()),
         };
         let (class, latency) = (call.class, begun.elapsed());
-        self.shared.observer.called(&CallReport { class, status, latency, waited });
+        self.shared.observer.called(&CallReport {
+            class,
+            status,
+            latency,
+            waited,
+        });
         let (status, headers, body) = answer.map_err(|failed| failed.error)?;
         if status.is_success() {
             return Ok(Reply { headers, body });
         }
         let error = ApiError::of(status, &headers, &body);
         if is_whole_token_limited(status, &body) {
-            self.shared.budget.pause(error.retry_after().unwrap_or(UNNAMED_PAUSE));
+            self.shared
+                .budget
+                .pause(error.retry_after().unwrap_or(UNNAMED_PAUSE));
         }
         Err(error)
     }
 
-    async fn transfer(&self, call: &Call<'_>, address: reqwest::Url) -> Result<(StatusCode, HeaderMap, Bytes), Failed> {
+    async fn transfer(
+        &self,
+        call: &Call<'_>,
+        address: reqwest::Url,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), Failed> {
         let mut request = self.shared.http.request(call.method.clone(), address);
         request = request.header("private-token", self.shared.token.clone());
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        let mut response = request.send().await.map_err(|error| Failed::of(None, &error))?;
+        let mut response = request
+            .send()
+            .await
+            .map_err(|error| Failed::of(None, &error))?;
         let status = response.status();
-        let most = if status.is_success() { call.most } else { MOST_ERROR };
-        let size = response.content_length().filter(|size| status.is_success() && *size > most);
+        let most = if status.is_success() {
+            call.most
+        } else {
+            MOST_ERROR
+        };
+        let size = response
+            .content_length()
+            .filter(|size| status.is_success() && *size > most);
         let too_large = |size: u64| Failed {
             status: Some(status),
             error: ApiError::TooLarge { limit: most, size },
@@ -195,7 +240,11 @@ impl Client {
             return Err(too_large(size));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| Failed::of(Some(status), &error))? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| Failed::of(Some(status), &error))?
+        {
             let size = body.len() as u64 + chunk.len() as u64;
             if size > most {
                 if status.is_success() {
@@ -224,7 +273,11 @@ impl Failed {
             while let Some(next) = cause.source() {
                 cause = next;
             }
-            let kind = if error.is_connect() { "no connection" } else { "the connection broke" };
+            let kind = if error.is_connect() {
+                "no connection"
+            } else {
+                "the connection broke"
+            };
             // An error without a cause would print its address.
             if error.is_request() && std::error::Error::source(error).is_none() {
                 kind.to_owned()
@@ -232,7 +285,10 @@ impl Failed {
                 format!("{kind}: {cause}")
             }
         };
-        Self { status, error: ApiError::unavailable(what) }
+        Self {
+            status,
+            error: ApiError::unavailable(what),
+        }
     }
 }
 
@@ -259,14 +315,21 @@ mod tests {
     fn a_name_never_leaves_its_segment() {
         for name in ["a/b", "a b?c#d", "ü", "%2e%2e", "a%2Fb", "\\"] {
             let path = ["projects", "7", "repository", "branches", name];
-            let address = Call::get("branch", &path).address("https://x.example/gitlab", "").unwrap();
+            let address = Call::get("branch", &path)
+                .address("https://x.example/gitlab", "")
+                .unwrap();
             let segments: Vec<&str> = address.path_segments().unwrap().collect();
             assert_eq!(segments.len(), 8, "{address}");
             assert_eq!(address.query(), None, "{address}");
         }
         for name in ["", ".", ".."] {
             let path = ["projects", "7", "repository", "branches", name];
-            assert!(Call::get("branch", &path).address("https://x.example", "").is_err(), "{name}");
+            assert!(
+                Call::get("branch", &path)
+                    .address("https://x.example", "")
+                    .is_err(),
+                "{name}"
+            );
         }
     }
 
@@ -277,7 +340,9 @@ mod tests {
             headers.insert("link", link.parse().unwrap());
             next_query(&headers)
         };
-        let found = next("<http://evil.example/a?page=1>; rel=\"prev\", <http://evil.example/b?page=3&x=a,b>; rel=\"next\"");
+        let found = next(
+            "<http://evil.example/a?page=1>; rel=\"prev\", <http://evil.example/b?page=3&x=a,b>; rel=\"next\"",
+        );
         assert_eq!(found.as_deref(), Some("page=3&x=a,b"));
         assert_eq!(next("<http://x/a?page=1>; rel=\"first\""), None);
         assert_eq!(next("nonsense <"), None);

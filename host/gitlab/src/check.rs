@@ -114,9 +114,18 @@ struct HookRow {
 
 /// Asks a GitLab about itself, the token and these hooks.
 pub async fn check(client: &Client, hooks: &[WantedHook]) -> Health {
-    let version = client.now::<Version>(&Call::get("version", &["version"])).await;
-    let user = client.now::<UserRow>(&Call::get("user.self", &["user"])).await;
-    let token = client.now(&Call::get("token.self", &["personal_access_tokens", "self"])).await;
+    let version = client
+        .now::<Version>(&Call::get("version", &["version"]))
+        .await;
+    let user = client
+        .now::<UserRow>(&Call::get("user.self", &["user"]))
+        .await;
+    let token = client
+        .now(&Call::get(
+            "token.self",
+            &["personal_access_tokens", "self"],
+        ))
+        .await;
     let mut found = Vec::new();
     for hook in hooks {
         found.push(find_hook(client, hook).await);
@@ -125,7 +134,11 @@ pub async fn check(client: &Client, hooks: &[WantedHook]) -> Health {
         version: version.map(|found| found.version),
         user: user.map(|row| {
             let actor = to_actor(&row, None, &OwnUsers::new());
-            TokenUser { id: actor.id, username: actor.username, bot: actor.bot }
+            TokenUser {
+                id: actor.id,
+                username: actor.username,
+                bot: actor.bot,
+            }
         }),
         token,
         hooks: found,
@@ -143,16 +156,28 @@ async fn find_hook(client: &Client, wanted: &WantedHook) -> Result<HookFacts, Ap
         }
         HookScope::Instance => vec!["hooks"],
     };
-    let rows = client.pages::<HookRow>(&Call::get("hooks", &path), MOST_HOOK_PAGES).await?.rows;
+    let rows = client
+        .pages::<HookRow>(&Call::get("hooks", &path), MOST_HOOK_PAGES)
+        .await?
+        .rows;
     let url = |text: &str| text.trim_end_matches('/').to_owned();
-    let found = rows.into_iter().find(|row| url(&row.url) == url(&wanted.url));
-    Ok(HookFacts { found: found.map(HookFound::from) })
+    let found = rows
+        .into_iter()
+        .find(|row| url(&row.url) == url(&wanted.url));
+    Ok(HookFacts {
+        found: found.map(HookFound::from),
+    })
 }
 
 impl From<HookRow> for HookFound {
     fn from(row: HookRow) -> Self {
-        let on = row.more.iter().filter(|(_, value)| **value == Value::Bool(true));
-        let events = on.filter_map(|(name, _)| name.strip_suffix("_events").map(str::to_owned)).collect();
+        let on = row
+            .more
+            .iter()
+            .filter(|(_, value)| **value == Value::Bool(true));
+        let events = on
+            .filter_map(|(name, _)| name.strip_suffix("_events").map(str::to_owned))
+            .collect();
         let disabled = match (row.alert_status.as_deref(), row.disabled_until) {
             (None | Some("executable"), None) => None,
             (_, Some(until)) => Some(format!("until {until}")),

@@ -101,7 +101,9 @@ pub(crate) fn read(body: &[u8]) -> Result<Claims, ScopeError> {
         if error.is_data() {
             unclear("the body", &error.to_string())
         } else {
-            ScopeError::NotJson { problem: error.to_string() }
+            ScopeError::NotJson {
+                problem: error.to_string(),
+            }
         }
     })?;
     let project: Place<'_> = part("project", whole.project)?;
@@ -111,31 +113,62 @@ pub(crate) fn read(body: &[u8]) -> Result<Claims, ScopeError> {
     let target: Place<'_> = part("object_attributes.target", attributes.target)?;
     let merge_target: Place<'_> = part("merge_request.target", merge_request.target)?;
 
-    let id = agreed("project's id", [
-        number("project_id", whole.project_id)?,
-        number("project.id", project.id)?,
-        number("object_attributes.project_id", attributes.project_id)?,
-        number("object_attributes.target_project_id", attributes.target_project_id)?,
-        number("object_attributes.target.id", target.id)?,
-        number("merge_request.target_project_id", merge_request.target_project_id)?,
-        number("merge_request.target.id", merge_target.id)?,
-    ], |one, other| one == other)?;
-    let path = agreed("project's path", [
-        word("project.path_with_namespace", project.path_with_namespace)?,
-        word("project_path_with_namespace", whole.project_path_with_namespace)?,
-        word("path_with_namespace", whole.path_with_namespace)?,
-        word("object_attributes.target.path_with_namespace", target.path_with_namespace)?,
-        word("merge_request.target.path_with_namespace", merge_target.path_with_namespace)?,
-    ], |one: &String, other| one.eq_ignore_ascii_case(other))?;
-    let group_id = agreed("group's id", [
-        number("group_id", whole.group_id)?,
-        number("group.group_id", group.group_id)?,
-        number("group.id", group.id)?,
-    ], |one, other| one == other)?;
-    let full_path = agreed("group's path", [
-        word("full_path", whole.full_path)?,
-        word("group.full_path", group.full_path)?,
-    ], |one: &String, other| one.eq_ignore_ascii_case(other))?;
+    let id = agreed(
+        "project's id",
+        [
+            number("project_id", whole.project_id)?,
+            number("project.id", project.id)?,
+            number("object_attributes.project_id", attributes.project_id)?,
+            number(
+                "object_attributes.target_project_id",
+                attributes.target_project_id,
+            )?,
+            number("object_attributes.target.id", target.id)?,
+            number(
+                "merge_request.target_project_id",
+                merge_request.target_project_id,
+            )?,
+            number("merge_request.target.id", merge_target.id)?,
+        ],
+        |one, other| one == other,
+    )?;
+    let path = agreed(
+        "project's path",
+        [
+            word("project.path_with_namespace", project.path_with_namespace)?,
+            word(
+                "project_path_with_namespace",
+                whole.project_path_with_namespace,
+            )?,
+            word("path_with_namespace", whole.path_with_namespace)?,
+            word(
+                "object_attributes.target.path_with_namespace",
+                target.path_with_namespace,
+            )?,
+            word(
+                "merge_request.target.path_with_namespace",
+                merge_target.path_with_namespace,
+            )?,
+        ],
+        |one: &String, other| one.eq_ignore_ascii_case(other),
+    )?;
+    let group_id = agreed(
+        "group's id",
+        [
+            number("group_id", whole.group_id)?,
+            number("group.group_id", group.group_id)?,
+            number("group.id", group.id)?,
+        ],
+        |one, other| one == other,
+    )?;
+    let full_path = agreed(
+        "group's path",
+        [
+            word("full_path", whole.full_path)?,
+            word("group.full_path", group.full_path)?,
+        ],
+        |one: &String, other| one.eq_ignore_ascii_case(other),
+    )?;
 
     let kind = match word("object_kind", whole.object_kind)? {
         Some(kind) => kind,
@@ -149,24 +182,40 @@ pub(crate) fn read(body: &[u8]) -> Result<Claims, ScopeError> {
             id: id.filter(|id| *id > 0).map(ProjectId),
             path: path.map(ProjectPath::from),
         },
-        group: about_group.then_some(GroupClaim { id: group_id, full_path }),
+        group: about_group.then_some(GroupClaim {
+            id: group_id,
+            full_path,
+        }),
         subject,
     })
 }
 
 /// What the delivery's lane is about. A malformed field only widens the lane: what is wrong with it is for `parse` to say.
-fn subject(kind: &str, whole: &Body<'_>, attributes: &Object<'_>, merge_request: &Object<'_>) -> Subject {
+fn subject(
+    kind: &str,
+    whole: &Body<'_>,
+    attributes: &Object<'_>,
+    merge_request: &Object<'_>,
+) -> Subject {
     let iid = |raw: Raw<'_>| number("iid", raw).ok().flatten();
-    let text = |raw: Raw<'_>| word("ref", raw).ok().flatten().filter(|name| !name.is_empty());
+    let text = |raw: Raw<'_>| {
+        word("ref", raw)
+            .ok()
+            .flatten()
+            .filter(|name| !name.is_empty())
+    };
     let flag = |raw: Raw<'_>| raw.is_some_and(|raw| raw.get() == "true");
     let found = match kind {
         "merge_request" => iid(attributes.iid).map(Subject::MergeRequest),
         "note" => iid(merge_request.iid).map(Subject::MergeRequest),
         "push" | "tag_push" => text(whole.git_ref).map(|name| Subject::Ref(RefName::from(name))),
         "release" => text(whole.tag).map(|tag| Subject::Ref(full_ref(&tag, true))),
-        "pipeline" => iid(merge_request.iid).map(Subject::MergeRequest).or_else(|| {
-            text(attributes.git_ref).map(|name| Subject::Ref(full_ref(&name, flag(attributes.tag))))
-        }),
+        "pipeline" => iid(merge_request.iid)
+            .map(Subject::MergeRequest)
+            .or_else(|| {
+                text(attributes.git_ref)
+                    .map(|name| Subject::Ref(full_ref(&name, flag(attributes.tag))))
+            }),
         "build" => text(whole.git_ref).map(|name| Subject::Ref(full_ref(&name, flag(whole.tag)))),
         _ => None,
     };
@@ -202,11 +251,17 @@ fn part<'a, T: Default + Deserialize<'a>>(field: &str, raw: Raw<'a>) -> Result<T
 }
 
 fn number(field: &str, raw: Raw<'_>) -> Result<Option<u64>, ScopeError> {
-    raw.map(|raw| serde_json::from_str(raw.get()).map_err(|error| unclear(field, &error.to_string()))).transpose()
+    raw.map(|raw| {
+        serde_json::from_str(raw.get()).map_err(|error| unclear(field, &error.to_string()))
+    })
+    .transpose()
 }
 
 fn word(field: &str, raw: Raw<'_>) -> Result<Option<String>, ScopeError> {
-    raw.map(|raw| serde_json::from_str(raw.get()).map_err(|error| unclear(field, &error.to_string()))).transpose()
+    raw.map(|raw| {
+        serde_json::from_str(raw.get()).map_err(|error| unclear(field, &error.to_string()))
+    })
+    .transpose()
 }
 
 /// The one value that all places hold that hold one.

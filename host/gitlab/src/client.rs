@@ -61,7 +61,9 @@ impl ClientSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// Not an address.
-    #[error("`{url}` is no address of a GitLab: write it like `https://gitlab.example.com`, without user, query or fragment")]
+    #[error(
+        "`{url}` is no address of a GitLab: write it like `https://gitlab.example.com`, without user, query or fragment"
+    )]
     BaseUrl {
         /// What was given, freed of a user and password.
         url: String,
@@ -216,7 +218,9 @@ impl Client {
             }
             builder = builder.tls_certs_merge(certificates);
         }
-        let http = builder.build().map_err(|error| ClientError::Http { problem: error.to_string() })?;
+        let http = builder.build().map_err(|error| ClientError::Http {
+            problem: error.to_string(),
+        })?;
         Ok(Self {
             shared: Arc::new(Shared {
                 http,
@@ -254,7 +258,10 @@ impl Client {
     /// GitLab has no answer.
     pub async fn own_user(&self) -> Result<OwnUser, ApiError> {
         let user: UserRow = self.recent(&Call::get("user.self", &["user"])).await?;
-        Ok(OwnUser { id: user.id, username: user.username })
+        Ok(OwnUser {
+            id: user.id,
+            username: user.username,
+        })
     }
 
     /// An answer that may be up to a minute old. Refusals are always asked for again.
@@ -331,7 +338,10 @@ mod tests {
             let error = base_address(text).unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-        assert_eq!(base_address("https://x.example/gitlab/").unwrap(), "https://x.example/gitlab");
+        assert_eq!(
+            base_address("https://x.example/gitlab/").unwrap(),
+            "https://x.example/gitlab"
+        );
     }
 
     #[test]

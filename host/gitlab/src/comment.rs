@@ -75,7 +75,11 @@ struct DiscussionRow {
 ///
 /// # Errors
 /// GitLab refuses for good, or asks to try again.
-pub async fn comment(client: &Client, order: &CommentOrder, own: &OwnUsers) -> Result<CommentOutcome, ActError> {
+pub async fn comment(
+    client: &Client,
+    order: &CommentOrder,
+    own: &OwnUsers,
+) -> Result<CommentOutcome, ActError> {
     let thread = Thread {
         client,
         project: order.of.project,
@@ -120,7 +124,10 @@ fn compose(marker: &str, body: &str) -> String {
     if text.chars().count() <= room {
         return format!("{marker}\n\n{text}");
     }
-    let kept: String = text.chars().take(room - CUT_NOTICE.chars().count()).collect();
+    let kept: String = text
+        .chars()
+        .take(room - CUT_NOTICE.chars().count())
+        .collect();
     format!("{marker}\n\n{kept}{CUT_NOTICE}")
 }
 
@@ -132,13 +139,25 @@ struct Thread<'a> {
 }
 
 impl Thread<'_> {
-    async fn bring_about(&self, body: Option<&str>, own: &OwnUsers) -> Result<CommentOutcome, ApiError> {
-        let gate = self.client.shared.comment_gates.gate((self.project, describe(self.target)));
+    async fn bring_about(
+        &self,
+        body: Option<&str>,
+        own: &OwnUsers,
+    ) -> Result<CommentOutcome, ApiError> {
+        let gate = self
+            .client
+            .shared
+            .comment_gates
+            .gate((self.project, describe(self.target)));
         let _one_at_a_time = gate.lock().await;
         let me = self.client.own_user().await?.id;
         let mut found = self.find(me, own).await?;
         let Some(body) = body else {
-            let outcome = if found.is_empty() { CommentOutcome::Absent } else { CommentOutcome::Removed };
+            let outcome = if found.is_empty() {
+                CommentOutcome::Absent
+            } else {
+                CommentOutcome::Removed
+            };
             for living in found {
                 self.remove(&living).await?;
             }
@@ -178,7 +197,12 @@ impl Thread<'_> {
         if let Some((id, discussion)) = remembered {
             match self.read(id, discussion.clone()).await {
                 Ok(note) if self.is_ours(&note, me, own) => {
-                    return Ok(vec![Living { id, discussion, author: note.author.id, body: note.body }]);
+                    return Ok(vec![Living {
+                        id,
+                        discussion,
+                        author: note.author.id,
+                        body: note.body,
+                    }]);
                 }
                 Ok(_) | Err(ApiError::NotFound(_)) => {
                     self.client.shared.comments.remove(&self.key());
@@ -189,7 +213,12 @@ impl Thread<'_> {
         let mut found = Vec::new();
         let mut keep = |note: NoteRow, discussion: Option<String>| {
             if self.is_ours(&note, me, own) {
-                found.push(Living { id: note.id, discussion, author: note.author.id, body: note.body });
+                found.push(Living {
+                    id: note.id,
+                    discussion,
+                    author: note.author.id,
+                    body: note.body,
+                });
             }
         };
         let project = self.project.to_string();
@@ -197,17 +226,40 @@ impl Thread<'_> {
             CommentTarget::MergeRequest(iid) => {
                 let iid = iid.to_string();
                 let path = ["projects", &project, "merge_requests", &iid, "notes"];
-                let call = Call::get("notes", &path).with("sort", "asc").with("order_by", "created_at").of(self.project);
-                for note in self.client.pages::<NoteRow>(&call, MOST_NOTE_PAGES).await?.rows {
+                let call = Call::get("notes", &path)
+                    .with("sort", "asc")
+                    .with("order_by", "created_at")
+                    .of(self.project);
+                for note in self
+                    .client
+                    .pages::<NoteRow>(&call, MOST_NOTE_PAGES)
+                    .await?
+                    .rows
+                {
                     keep(note, None);
                 }
             }
             CommentTarget::Commit(id) => {
-                let path = ["projects", &project, "repository", "commits", id.as_str(), "discussions"];
+                let path = [
+                    "projects",
+                    &project,
+                    "repository",
+                    "commits",
+                    id.as_str(),
+                    "discussions",
+                ];
                 let call = Call::get("notes", &path).of(self.project);
-                for discussion in self.client.pages::<DiscussionRow>(&call, MOST_NOTE_PAGES).await?.rows {
+                for discussion in self
+                    .client
+                    .pages::<DiscussionRow>(&call, MOST_NOTE_PAGES)
+                    .await?
+                    .rows
+                {
                     let id = discussion.id;
-                    discussion.notes.into_iter().for_each(|note| keep(note, Some(id.clone())));
+                    discussion
+                        .notes
+                        .into_iter()
+                        .for_each(|note| keep(note, Some(id.clone())));
                 }
             }
         }
@@ -221,7 +273,8 @@ impl Thread<'_> {
     /// The address of a note, or of all of them.
     fn path(&self, note: Option<(u64, Option<&str>)>) -> Vec<String> {
         let mut path = vec!["projects".to_owned(), self.project.to_string()];
-        let mut add = |segments: &[&str]| path.extend(segments.iter().map(|segment| (*segment).to_owned()));
+        let mut add =
+            |segments: &[&str]| path.extend(segments.iter().map(|segment| (*segment).to_owned()));
         match self.target {
             CommentTarget::MergeRequest(iid) => add(&["merge_requests", &iid.to_string(), "notes"]),
             CommentTarget::Commit(id) => {
@@ -240,13 +293,17 @@ impl Thread<'_> {
     async fn read(&self, id: u64, discussion: Option<String>) -> Result<NoteRow, ApiError> {
         let path = self.path(Some((id, discussion.as_deref())));
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        self.client.now(&Call::get("note", &path).of(self.project)).await
+        self.client
+            .now(&Call::get("note", &path).of(self.project))
+            .await
     }
 
     async fn create(&self, text: &str) -> Result<CommentOutcome, ApiError> {
         let path = self.path(None);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let call = Call::new(http::Method::POST, "note.create", &path).json(json!({ "body": text })).of(self.project);
+        let call = Call::new(http::Method::POST, "note.create", &path)
+            .json(json!({ "body": text }))
+            .of(self.project);
         let place = match self.target {
             CommentTarget::MergeRequest(_) => {
                 let note: NoteRow = self.client.now(&call).await?;
@@ -262,14 +319,19 @@ impl Thread<'_> {
                 (note, Some(discussion.id))
             }
         };
-        self.client.shared.comments.insert(self.key(), place.clone());
+        self.client
+            .shared
+            .comments
+            .insert(self.key(), place.clone());
         Ok(CommentOutcome::Created(place.0))
     }
 
     async fn edit(&self, living: &Living, text: &str) -> Result<(), ApiError> {
         let path = self.path(Some((living.id, living.discussion.as_deref())));
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let call = Call::new(http::Method::PUT, "note.edit", &path).json(json!({ "body": text })).of(self.project);
+        let call = Call::new(http::Method::PUT, "note.edit", &path)
+            .json(json!({ "body": text }))
+            .of(self.project);
         self.client.send(&call).await.map(|_| ())
     }
 
@@ -277,7 +339,11 @@ impl Thread<'_> {
         let path = self.path(Some((living.id, living.discussion.as_deref())));
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         self.client.shared.comments.remove(&self.key());
-        match self.client.send(&Call::new(http::Method::DELETE, "note.delete", &path).of(self.project)).await {
+        match self
+            .client
+            .send(&Call::new(http::Method::DELETE, "note.delete", &path).of(self.project))
+            .await
+        {
             Ok(_) | Err(ApiError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }

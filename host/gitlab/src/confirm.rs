@@ -21,13 +21,14 @@ use penstock_model::event::{EventKind, MergeRequest, NoteTarget};
 use penstock_model::id::{CommitId, ProjectId, RefName, UserId};
 use penstock_model::scope::{Actor, Group, Project, Provenance, Scope};
 
-use crate::api::{MergeRequestRow, to_actor};
-use crate::claims::full_ref;
+use crate::api::to_actor;
 use crate::client::Client;
 use crate::error::ApiError;
 use crate::parse::{ActorClaim, Parsed, ScopeClaim};
 use crate::scope::HookScope;
 use crate::trust::{Code, MAINTAINER, ProvesRef, Who, judge};
+
+mod code;
 
 /// Ids of Penstock's own users in this GitLab: the token's and those it had before.
 pub type OwnUsers = BTreeSet<UserId>;
@@ -55,7 +56,9 @@ pub struct Confirmed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfirmError {
     /// By id it is not the hook's project or group: the body is forged, or the project has moved. It has failed for good.
-    #[error("the event came by the hook of {scope}, and by id it is about `{path}`, which is not the hook's")]
+    #[error(
+        "the event came by the hook of {scope}, and by id it is about `{path}`, which is not the hook's"
+    )]
     OutOfScope {
         /// The hook's scope.
         scope: String,
@@ -65,29 +68,6 @@ pub enum ConfirmError {
     /// GitLab has no answer now: try again.
     #[error(transparent)]
     Api(#[from] ApiError),
-}
-
-/// What is known of the code.
-struct Found {
-    code: Code,
-    commit: Option<CommitId>,
-    head: Option<CommitId>,
-    ref_name: Option<RefName>,
-    source_project: Option<Project>,
-    merge_request: Option<MergeRequestRow>,
-}
-
-impl Found {
-    fn nothing(code: Code, ref_name: Option<RefName>) -> Self {
-        Self {
-            code,
-            commit: None,
-            head: None,
-            ref_name,
-            source_project: None,
-            merge_request: None,
-        }
-    }
 }
 
 /// Asks GitLab what an event only says.
@@ -108,13 +88,17 @@ pub async fn confirm(
                 }
                 Ok(in_project(client, parsed, project, own).await?)
             }
-            None => Ok(unconfirmed(parsed, Scope::Project(Project {
-                id: *id,
-                path: path.clone(),
-                default_branch: None,
-                web_url: String::new(),
-                visibility: "private".to_owned(),
-            }), own)),
+            None => Ok(unconfirmed(
+                parsed,
+                Scope::Project(Project {
+                    id: *id,
+                    path: path.clone(),
+                    default_branch: None,
+                    web_url: String::new(),
+                    visibility: "private".to_owned(),
+                }),
+                own,
+            )),
         },
         ScopeClaim::Group { id, path } => match known(client.group(&id.to_string()).await)? {
             Some(group) => {
@@ -125,21 +109,30 @@ pub async fn confirm(
             }
             // Without a full path nothing but GitLab can tell whose group it is.
             None => match path.as_deref().filter(|path| scope.contains(path)) {
-                Some(path) => Ok(unconfirmed(parsed, Scope::Group(Group {
-                    id: *id,
-                    path: path.to_owned(),
-                    web_url: String::new(),
-                }), own)),
+                Some(path) => Ok(unconfirmed(
+                    parsed,
+                    Scope::Group(Group {
+                        id: *id,
+                        path: path.to_owned(),
+                        web_url: String::new(),
+                    }),
+                    own,
+                )),
                 None => Err(out_of_scope(scope, &format!("group {id}"))),
             },
         },
-        ScopeClaim::Instance if *scope == HookScope::Instance => Ok(unconfirmed(parsed, Scope::Instance, own)),
+        ScopeClaim::Instance if *scope == HookScope::Instance => {
+            Ok(unconfirmed(parsed, Scope::Instance, own))
+        }
         ScopeClaim::Instance => Err(out_of_scope(scope, "the whole instance")),
     }
 }
 
 fn out_of_scope(scope: &HookScope, path: &str) -> ConfirmError {
-    ConfirmError::OutOfScope { scope: scope.to_string(), path: path.to_owned() }
+    ConfirmError::OutOfScope {
+        scope: scope.to_string(),
+        path: path.to_owned(),
+    }
 }
 
 /// None: GitLab says that it is not there or does not show it.
@@ -174,7 +167,12 @@ fn nameless(claim: &ActorClaim, own: &OwnUsers) -> Actor {
     }
 }
 
-async fn in_group(client: &Client, parsed: &Parsed, group: Group, own: &OwnUsers) -> Result<Confirmed, ApiError> {
+async fn in_group(
+    client: &Client,
+    parsed: &Parsed,
+    group: Group,
+    own: &OwnUsers,
+) -> Result<Confirmed, ApiError> {
     let actor = match &parsed.actor {
         Some(claim) => Some(match known(client.user(claim.id).await)? {
             Some(user) => {
@@ -185,9 +183,18 @@ async fn in_group(client: &Client, parsed: &Parsed, group: Group, own: &OwnUsers
         }),
         None => None,
     };
-    let (trust, confirmed) = judge(Code::None, who(parsed, actor.as_ref(), false), ProvesRef::No);
+    let (trust, confirmed) = judge(
+        Code::None,
+        who(parsed, actor.as_ref(), false),
+        ProvesRef::No,
+    );
     Ok(Confirmed {
-        provenance: Provenance { trust, ref_protected: false, source_project: None, confirmed },
+        provenance: Provenance {
+            trust,
+            ref_protected: false,
+            source_project: None,
+            confirmed,
+        },
         actor,
         ..unconfirmed(parsed, Scope::Group(group), own)
     })
@@ -200,21 +207,29 @@ async fn in_project(
     own: &OwnUsers,
 ) -> Result<Confirmed, ApiError> {
     let actor = match &parsed.actor {
-        Some(claim) => Some(match known(client.actor(project.id, claim.id, own).await)? {
-            Some(actor) => actor,
-            None => nameless(claim, own),
-        }),
+        Some(claim) => Some(
+            match known(client.actor(project.id, claim.id, own).await)? {
+                Some(actor) => actor,
+                None => nameless(claim, own),
+            },
+        ),
         None => None,
     };
-    let found = find(client, parsed, &project).await?;
+    let found = code::find(client, parsed, &project).await?;
     let proves_ref = proves_ref(&parsed.kind);
     let may_change = match (&actor, &found.ref_name) {
-        (Some(actor), Some(ref_name)) if found.code == Code::Protected && proves_ref == ProvesRef::No => {
+        (Some(actor), Some(ref_name))
+            if found.code == Code::Protected && proves_ref == ProvesRef::No =>
+        {
             may_change_ref(client, project.id, ref_name, actor).await?
         }
         _ => false,
     };
-    let (trust, confirmed) = judge(found.code, who(parsed, actor.as_ref(), may_change), proves_ref);
+    let (trust, confirmed) = judge(
+        found.code,
+        who(parsed, actor.as_ref(), may_change),
+        proves_ref,
+    );
     let mut kind = parsed.kind.clone();
     if let (Some(row), Some(merge_request)) = (&found.merge_request, merge_request_of(&mut kind)) {
         merge_request.source_project = row.source_project_id.map(ProjectId);
@@ -256,14 +271,22 @@ fn proves_ref(kind: &EventKind) -> ProvesRef {
 
 fn who(parsed: &Parsed, actor: Option<&Actor>, may_change_ref: bool) -> Who {
     match (actor, &parsed.kind) {
-        (Some(actor), _) => Who::User { access: actor.access, may_change_ref },
+        (Some(actor), _) => Who::User {
+            access: actor.access,
+            may_change_ref,
+        },
         (None, EventKind::Release(_) | EventKind::TokenExpiring(_)) => Who::Gitlab,
         (None, _) => Who::Unknown,
     }
 }
 
 /// The rules of the protected ref let this user change it; where rules are not shown: a maintainer.
-async fn may_change_ref(client: &Client, project: ProjectId, ref_name: &RefName, actor: &Actor) -> Result<bool, ApiError> {
+async fn may_change_ref(
+    client: &Client,
+    project: ProjectId,
+    ref_name: &RefName,
+    actor: &Actor,
+) -> Result<bool, ApiError> {
     let Some(access) = actor.access else {
         return Ok(false);
     };
@@ -271,175 +294,16 @@ async fn may_change_ref(client: &Client, project: ProjectId, ref_name: &RefName,
         Some(tag) => (client.tag_rules(project).await?, tag),
         None => (
             client.branch_rules(project).await?,
-            ref_name.as_str().strip_prefix("refs/heads/").unwrap_or(ref_name.as_str()),
+            ref_name
+                .as_str()
+                .strip_prefix("refs/heads/")
+                .unwrap_or(ref_name.as_str()),
         ),
     };
     Ok(match rules {
-        Some(rules) => rules.iter().any(|rule| rule.covers(short) && rule.lets(actor.id, access)),
+        Some(rules) => rules
+            .iter()
+            .any(|rule| rule.covers(short) && rule.lets(actor.id, access)),
         None => access >= MAINTAINER,
     })
-}
-
-async fn find(client: &Client, parsed: &Parsed, project: &Project) -> Result<Found, ApiError> {
-    let iid = match &parsed.kind {
-        EventKind::MergeRequest(event) => Some(event.merge_request.iid),
-        EventKind::Note(note) => match &note.target {
-            NoteTarget::MergeRequest(merge_request) => Some(merge_request.iid),
-            NoteTarget::Commit(id) => return on_any_ref(client, project.id, id).await,
-            NoteTarget::Other(_) => None,
-        },
-        EventKind::Pipeline(pipeline) => pipeline.merge_request,
-        _ => None,
-    };
-    if let Some(iid) = iid {
-        return in_merge_request(client, parsed, project, iid).await;
-    }
-    if let EventKind::Deployment(deployment) = &parsed.kind {
-        return of_deployment(client, parsed, project.id, &deployment.git_ref).await;
-    }
-    match (&parsed.ref_name, parsed.revision.as_deref()) {
-        (Some(ref_name), Some(revision)) => on_ref(client, project.id, ref_name, revision).await,
-        (Some(ref_name), None) => Ok(Found::nothing(Code::None, Some(ref_name.clone()))),
-        (None, _) => Ok(Found::nothing(Code::None, None)),
-    }
-}
-
-/// The commit is on the branch or tag, or was: it is an ancestor of its head.
-async fn on_ref(client: &Client, project: ProjectId, ref_name: &RefName, revision: &str) -> Result<Found, ApiError> {
-    let text = ref_name.as_str();
-    if let Some(tag) = text.strip_prefix("refs/tags/") {
-        return on_tag(client, project, ref_name, tag, revision).await;
-    }
-    let name = text.strip_prefix("refs/heads/").unwrap_or(text);
-    let Some(branch) = known(client.branch(project, name).await)? else {
-        return unconfirmed_code(client, project, ref_name, revision).await;
-    };
-    let head = branch.commit.id;
-    if !client.is_ancestor(project, revision, &head).await? {
-        let found = unconfirmed_code(client, project, ref_name, revision).await?;
-        return Ok(Found { head: Some(head), ..found });
-    }
-    let protected = branch.protected.unwrap_or(false);
-    Ok(Found {
-        commit: CommitId::parse(revision).ok(),
-        head: Some(head),
-        ..Found::nothing(code(protected), Some(ref_name.clone()))
-    })
-}
-
-fn code(protected: bool) -> Code {
-    if protected { Code::Protected } else { Code::Own }
-}
-
-async fn on_tag(
-    client: &Client,
-    project: ProjectId,
-    ref_name: &RefName,
-    name: &str,
-    revision: &str,
-) -> Result<Found, ApiError> {
-    let Some(tag) = known(client.tag(project, name).await)? else {
-        return unconfirmed_code(client, project, ref_name, revision).await;
-    };
-    let commit = tag.commit.id;
-    if revision != commit.as_str() && revision != tag.target {
-        let found = unconfirmed_code(client, project, ref_name, revision).await?;
-        return Ok(Found { head: Some(commit), ..found });
-    }
-    let protected = match tag.protected {
-        Some(protected) => protected,
-        None => client.tag_rules(project).await?.unwrap_or_default().iter().any(|rule| rule.covers(name)),
-    };
-    Ok(Found {
-        commit: Some(commit.clone()),
-        head: Some(commit),
-        ..Found::nothing(code(protected), Some(ref_name.clone()))
-    })
-}
-
-/// What is left of a commit that is not where it should be: GitLab may still have it, so that its files can be read.
-async fn unconfirmed_code(
-    client: &Client,
-    project: ProjectId,
-    ref_name: &RefName,
-    revision: &str,
-) -> Result<Found, ApiError> {
-    let commit = match client.commit(project, revision).await {
-        Err(ApiError::Refused { .. }) => None,
-        other => known(other)?,
-    };
-    Ok(Found { commit, ..Found::nothing(Code::Unconfirmed, Some(ref_name.clone())) })
-}
-
-async fn on_any_ref(client: &Client, project: ProjectId, id: &CommitId) -> Result<Found, ApiError> {
-    let Some(commit) = known(client.commit(project, id.as_str()).await)? else {
-        return Ok(Found::nothing(Code::Unconfirmed, None));
-    };
-    let on_ref = known(client.is_on_some_ref(project, &commit).await)?.unwrap_or(false);
-    let code = if on_ref { Code::Own } else { Code::Unconfirmed };
-    Ok(Found { commit: Some(commit), ..Found::nothing(code, None) })
-}
-
-async fn of_deployment(client: &Client, parsed: &Parsed, project: ProjectId, name: &str) -> Result<Found, ApiError> {
-    let Some(revision) = parsed.revision.as_deref().filter(|_| !name.is_empty()) else {
-        return Ok(Found::nothing(Code::None, None));
-    };
-    // The payload may give a short id; a tag and a branch of the same name are told apart by what holds the commit.
-    let Some(commit) = known(client.commit(project, revision).await)? else {
-        return Ok(Found::nothing(Code::Unconfirmed, None));
-    };
-    let branch = on_ref(client, project, &full_ref(name, false), commit.as_str()).await?;
-    if branch.code != Code::Unconfirmed {
-        return Ok(branch);
-    }
-    on_ref(client, project, &full_ref(name, true), commit.as_str()).await
-}
-
-async fn in_merge_request(client: &Client, parsed: &Parsed, project: &Project, iid: u64) -> Result<Found, ApiError> {
-    let Some(row) = known(client.merge_request(project.id, iid).await)? else {
-        return Ok(Found::nothing(Code::Unconfirmed, parsed.ref_name.clone()));
-    };
-    let ref_name = full_ref(&row.source_branch, false);
-    let (Some(head), Some(revision)) = (row.sha.clone(), parsed.revision.as_deref()) else {
-        return Ok(Found {
-            merge_request: Some(row),
-            ..Found::nothing(Code::Unconfirmed, Some(ref_name))
-        });
-    };
-    // Commits of a fork's merge request can be read in the target project.
-    let holds = client.is_ancestor(project.id, revision, &head).await?;
-    let mut found = if holds {
-        Found { commit: CommitId::parse(revision).ok(), ..Found::nothing(Code::Own, Some(ref_name.clone())) }
-    } else {
-        unconfirmed_code(client, project.id, &ref_name, revision).await?
-    };
-    found.head = Some(head);
-    match row.source_project_id.map(ProjectId) {
-        Some(source) if source == project.id => {
-            let branch = known(client.branch(project.id, &row.source_branch).await)?;
-            // The branch may have been made anew since: what protects it says nothing of another branch's commit.
-            if let Some(branch) = branch.filter(|branch| branch.protected.unwrap_or(false))
-                && found.code == Code::Own
-                && client.is_ancestor(project.id, revision, &branch.commit.id).await?
-            {
-                found.code = Code::Protected;
-            }
-        }
-        Some(source) => {
-            if found.code == Code::Own {
-                found.code = Code::Foreign;
-            }
-            found.source_project = Some(known(client.project(source).await)?.unwrap_or_else(|| Project {
-                id: source,
-                path: "".into(),
-                default_branch: None,
-                web_url: String::new(),
-                visibility: "private".to_owned(),
-            }));
-        }
-        // The fork is gone.
-        None => found.code = Code::Unconfirmed,
-    }
-    found.merge_request = Some(row);
-    Ok(found)
 }

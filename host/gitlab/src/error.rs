@@ -79,7 +79,10 @@ impl ApiError {
     }
 
     pub(crate) fn unavailable(what: impl Into<String>) -> Self {
-        Self::Unavailable { what: what.into(), retry_after: None }
+        Self::Unavailable {
+            what: what.into(),
+            retry_after: None,
+        }
     }
 
     /// Reads an answer that is no success.
@@ -129,15 +132,20 @@ impl From<ApiError> for ActError {
     /// A refusal is for good, but for 401 and 409: a token is mended, and a lock is given up.
     fn from(error: ApiError) -> Self {
         match &error {
-            ApiError::Unavailable { retry_after, .. } => {
-                Self::Retry { after: *retry_after, what: error.to_string() }
-            }
+            ApiError::Unavailable { retry_after, .. } => Self::Retry {
+                after: *retry_after,
+                what: error.to_string(),
+            },
             ApiError::Unauthorized(_) | ApiError::Conflict(_) | ApiError::Unreadable { .. } => {
-                Self::Retry { what: error.to_string(), after: None }
+                Self::Retry {
+                    what: error.to_string(),
+                    after: None,
+                }
             }
-            ApiError::Forbidden(_) | ApiError::NotFound(_) | ApiError::Refused { .. } | ApiError::TooLarge { .. } => {
-                Self::Permanent(error.to_string())
-            }
+            ApiError::Forbidden(_)
+            | ApiError::NotFound(_)
+            | ApiError::Refused { .. }
+            | ApiError::TooLarge { .. } => Self::Permanent(error.to_string()),
         }
     }
 }
@@ -148,23 +156,39 @@ pub(crate) fn is_whole_token_limited(status: StatusCode, body: &[u8]) -> bool {
 }
 
 fn message(status: StatusCode, body: &[u8]) -> String {
-    let said = serde_json::from_slice::<Value>(body).ok().and_then(|value| {
-        let error = value.get("error").map(words);
-        let more = value.get("error_description").or_else(|| value.get("message")).map(words);
-        match (error, more) {
-            (Some(error), Some(more)) => Some(format!("{error}: {more}")),
-            (one, other) => one.or(other),
-        }
-    });
+    let said = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|value| {
+            let error = value.get("error").map(words);
+            let more = value
+                .get("error_description")
+                .or_else(|| value.get("message"))
+                .map(words);
+            match (error, more) {
+                (Some(error), Some(more)) => Some(format!("{error}: {more}")),
+                (one, other) => one.or(other),
+            }
+        });
     let said = said.unwrap_or_else(|| {
         let text = String::from_utf8_lossy(body);
         // A page for people, of GitLab or of a proxy before it, says nothing that helps here.
-        if text.trim_start().starts_with('<') { String::new() } else { text.into_owned() }
+        if text.trim_start().starts_with('<') {
+            String::new()
+        } else {
+            text.into_owned()
+        }
     });
-    let clean: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+    let clean: String = said
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST)
+        .collect();
     let clean = clean.trim();
     if clean.is_empty() {
-        status.canonical_reason().unwrap_or("no reason given").to_owned()
+        status
+            .canonical_reason()
+            .unwrap_or("no reason given")
+            .to_owned()
     } else {
         clean.to_owned()
     }
@@ -176,7 +200,9 @@ fn words(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, problems)| format!("{name} {}", words(problems)));
+            let fields = fields
+                .iter()
+                .map(|(name, problems)| format!("{name} {}", words(problems)));
             fields.collect::<Vec<_>>().join("; ")
         }
         other => other.to_string(),
@@ -186,7 +212,10 @@ fn words(value: &Value) -> String {
 fn wait(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let reset = || {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         number("ratelimit-reset").map(|at| at.saturating_sub(now))
     };
     let seconds = number("retry-after").or_else(reset)?;
@@ -208,9 +237,18 @@ mod tests {
     #[test]
     fn all_shapes_of_an_error_are_read() {
         for (body, said) in [
-            (r#"{"message":"404 Project Not Found"}"#, "404 Project Not Found"),
-            (r#"{"message":{"name":["is taken","is short"],"base":["x"]}}"#, "base x; name is taken, is short"),
-            (r#"{"error":"invalid_token","error_description":"Token was revoked."}"#, "invalid_token: Token was revoked."),
+            (
+                r#"{"message":"404 Project Not Found"}"#,
+                "404 Project Not Found",
+            ),
+            (
+                r#"{"message":{"name":["is taken","is short"],"base":["x"]}}"#,
+                "base x; name is taken, is short",
+            ),
+            (
+                r#"{"error":"invalid_token","error_description":"Token was revoked."}"#,
+                "invalid_token: Token was revoked.",
+            ),
             (r#"{"error":"state is missing"}"#, "state is missing"),
             ("Retry later\n", "Retry later"),
             ("<html><body>502</body></html>", "Not Found"),
@@ -224,10 +262,23 @@ mod tests {
     #[test]
     fn what_may_pass_is_told_from_what_will_not() {
         for status in [408, 429, 500, 502, 503, 504] {
-            assert!(matches!(of(status, &[], "x"), ApiError::Unavailable { .. }), "{status}");
-            assert!(matches!(ActError::from(of(status, &[], "x")), ActError::Retry { .. }), "{status}");
+            assert!(
+                matches!(of(status, &[], "x"), ApiError::Unavailable { .. }),
+                "{status}"
+            );
+            assert!(
+                matches!(ActError::from(of(status, &[], "x")), ActError::Retry { .. }),
+                "{status}"
+            );
         }
-        for (status, retried) in [(401, true), (409, true), (400, false), (403, false), (404, false), (422, false)] {
+        for (status, retried) in [
+            (401, true),
+            (409, true),
+            (400, false),
+            (403, false),
+            (404, false),
+            (422, false),
+        ] {
             let error = ActError::from(of(status, &[], "x"));
             assert_eq!(matches!(error, ActError::Retry { .. }), retried, "{status}");
         }
@@ -235,7 +286,9 @@ mod tests {
 
     #[test]
     fn a_wait_is_read_from_either_header_and_capped() {
-        let seconds = |headers: &[(&'static str, &str)]| of(429, headers, "").retry_after().map(|it| it.as_secs());
+        let seconds = |headers: &[(&'static str, &str)]| {
+            of(429, headers, "").retry_after().map(|it| it.as_secs())
+        };
         assert_eq!(seconds(&[("retry-after", "7")]), Some(7));
         assert_eq!(seconds(&[("retry-after", "99999999")]), Some(3600));
         assert_eq!(seconds(&[("ratelimit-reset", "1")]), Some(0));
@@ -245,7 +298,9 @@ mod tests {
 
     #[test]
     fn a_long_message_is_cut() {
-        let ApiError::Refused { message, .. } = of(400, &[], &"x".repeat(5000)) else { panic!() };
+        let ApiError::Refused { message, .. } = of(400, &[], &"x".repeat(5000)) else {
+            panic!()
+        };
         assert_eq!(message.len(), LONGEST);
     }
 }

@@ -35,8 +35,8 @@
 
 mod api;
 mod budget;
-pub mod check;
 mod call;
+pub mod check;
 mod claims;
 pub mod client;
 pub mod comment;

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use penstock_model::event::Event;
 use penstock_model::id::{CommitId, ProjectId, UserId};
-use penstock_model::lookup::{Answer, HostFault, Lookup, LookupError, MergeRequestApproval, Source};
+use penstock_model::lookup::{
+    Answer, HostFault, Lookup, LookupError, MergeRequestApproval, Source,
+};
 use penstock_model::scope::Project;
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -38,7 +40,12 @@ pub struct EventContext {
 impl EventContext {
     /// `max_bytes`: most bytes of one answer.
     pub fn new(event: Arc<Event>, own: Arc<OwnUsers>, max_bytes: u64) -> Self {
-        Self { event, own, max_bytes, pins: Mutex::default() }
+        Self {
+            event,
+            own,
+            max_bytes,
+            pins: Mutex::default(),
+        }
     }
 }
 
@@ -59,13 +66,13 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::NotFound(_) => Self::World(LookupError::NotFound),
-            ApiError::Forbidden(said) => {
-                Self::World(LookupError::Denied(format!("GitLab refuses it to Penstock's user: {said}")))
-            }
+            ApiError::Forbidden(said) => Self::World(LookupError::Denied(format!(
+                "GitLab refuses it to Penstock's user: {said}"
+            ))),
             ApiError::TooLarge { size, .. } => Self::World(LookupError::TooLarge(size)),
-            ApiError::Refused { status, message } if status < 500 => {
-                Self::World(LookupError::Invalid(format!("GitLab answered {status}: {message}")))
-            }
+            ApiError::Refused { status, message } if status < 500 => Self::World(
+                LookupError::Invalid(format!("GitLab answered {status}: {message}")),
+            ),
             error => Self::Host(error),
         }
     }
@@ -125,11 +132,15 @@ impl<'a> Asked<'a> {
             Lookup::OpenMergeRequests(branch) => self.open_merge_requests(branch).await,
             Lookup::MergeRequestApprovals(iid) => self.approvals(*iid).await,
             Lookup::FindUser(name) => self.find_user(name).await,
-            Lookup::Access(user) => Ok(Answer::Access(self.client.access(self.project()?.id, *user).await?)),
+            Lookup::Access(user) => Ok(Answer::Access(
+                self.client.access(self.project()?.id, *user).await?,
+            )),
             Lookup::GroupAccess { user, group } => {
                 // Asked first: a user who is no member and a group that is not there are both 404 below.
                 let group = self.client.group(group).await?;
-                Ok(Answer::Access(self.client.group_access(group.id, *user).await?))
+                Ok(Answer::Access(
+                    self.client.group_access(group.id, *user).await?,
+                ))
             }
             Lookup::Payload
             | Lookup::PayloadAt(_)
@@ -168,13 +179,22 @@ impl<'a> Asked<'a> {
         }
         let event = &self.context.event;
         let project = self.project()?;
-        let branch = |name: String| async move { self.client.branch(project.id, &name).await.map(|row| row.commit.id) };
+        let branch = |name: String| async move {
+            self.client
+                .branch(project.id, &name)
+                .await
+                .map(|row| row.commit.id)
+        };
         let commit = match source {
-            Source::Event => event.commit.clone().ok_or_else(|| invalid("the event has no commit"))?,
+            Source::Event => event
+                .commit
+                .clone()
+                .ok_or_else(|| invalid("the event has no commit"))?,
             Source::Commit(commit) => self.client.commit(project.id, commit.as_str()).await?,
             Source::TargetBranch => {
                 let merge_request = event.kind.merge_request();
-                let target = merge_request.ok_or_else(|| invalid("the event is about no merge request"))?;
+                let target =
+                    merge_request.ok_or_else(|| invalid("the event is about no merge request"))?;
                 branch(target.target_branch.clone()).await?
             }
             Source::DefaultBranch => {
@@ -190,12 +210,17 @@ impl<'a> Asked<'a> {
                 } else if text.starts_with("refs/") {
                     self.client.commit(project.id, text).await?
                 } else {
-                    return Err(invalid(format!("`{text}` is no full ref name such as `refs/heads/main`")));
+                    return Err(invalid(format!(
+                        "`{text}` is no full ref name such as `refs/heads/main`"
+                    )));
                 }
             }
             Source::Elsewhere { .. } => return Err(LookupError::NotFound.into()),
         };
-        Ok(Place { project: project.id, commit })
+        Ok(Place {
+            project: project.id,
+            commit,
+        })
     }
 
     async fn open_merge_requests(self, branch: &str) -> Result<Answer, Failure> {
@@ -206,10 +231,18 @@ impl<'a> Asked<'a> {
             .with("state", "opened")
             .with("source_branch", branch)
             .of(project);
-        let found = self.client.pages::<MergeRequestRow>(&call, MOST_MERGE_REQUEST_PAGES).await?;
+        let found = self
+            .client
+            .pages::<MergeRequestRow>(&call, MOST_MERGE_REQUEST_PAGES)
+            .await?;
         // A fork's branch may bear the same name.
-        let own = found.rows.iter().filter(|row| row.source_project_id == Some(project.0));
-        Ok(Answer::MergeRequests(own.filter_map(MergeRequestRow::to_model).collect()))
+        let own = found
+            .rows
+            .iter()
+            .filter(|row| row.source_project_id == Some(project.0));
+        Ok(Answer::MergeRequests(
+            own.filter_map(MergeRequestRow::to_model).collect(),
+        ))
     }
 
     async fn approvals(self, iid: u64) -> Result<Answer, Failure> {
@@ -227,12 +260,23 @@ impl<'a> Asked<'a> {
         let project = self.project()?.id;
         let (id, iid) = (project.to_string(), iid.to_string());
         let path = ["projects", &id, "merge_requests", &iid, "approvals"];
-        let found: Approvals = self.client.now(&Call::get("approvals", &path).of(project)).await?;
+        let found: Approvals = self
+            .client
+            .now(&Call::get("approvals", &path).of(project))
+            .await?;
         let mut approvals = Vec::new();
         for approval in found.approved_by {
-            let by = self.client.actor(project, UserId(approval.user.id), &self.context.own).await?;
-            let at = approval.approved_at.and_then(|at| u64::try_from(at.as_millisecond()).ok());
-            approvals.push(MergeRequestApproval { by, at: at.map(penstock_model::id::Timestamp) });
+            let by = self
+                .client
+                .actor(project, UserId(approval.user.id), &self.context.own)
+                .await?;
+            let at = approval
+                .approved_at
+                .and_then(|at| u64::try_from(at.as_millisecond()).ok());
+            approvals.push(MergeRequestApproval {
+                by,
+                at: at.map(penstock_model::id::Timestamp),
+            });
         }
         Ok(Answer::Approvals(approvals))
     }
@@ -240,9 +284,18 @@ impl<'a> Asked<'a> {
     async fn find_user(self, name: &str) -> Result<Answer, Failure> {
         let project = self.project()?.id;
         let path = ["users"];
-        let rows: Vec<UserRow> = self.client.recent(&Call::get("users", &path).with("username", name)).await?;
-        let user = rows.into_iter().find(|row| row.username.eq_ignore_ascii_case(name));
+        let rows: Vec<UserRow> = self
+            .client
+            .recent(&Call::get("users", &path).with("username", name))
+            .await?;
+        let user = rows
+            .into_iter()
+            .find(|row| row.username.eq_ignore_ascii_case(name));
         let user = user.ok_or(LookupError::NotFound)?;
-        Ok(Answer::User(self.client.actor(project, UserId(user.id), &self.context.own).await?))
+        Ok(Answer::User(
+            self.client
+                .actor(project, UserId(user.id), &self.context.own)
+                .await?,
+        ))
     }
 }

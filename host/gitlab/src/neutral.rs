@@ -17,14 +17,25 @@ pub(crate) fn neutral(text: &str) -> String {
     let mut before = '\n';
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
-        if c == '/' && line_start && rest.peek().is_some_and(|next| next.is_alphanumeric() || *next == '_') {
+        if c == '/'
+            && line_start
+            && rest
+                .peek()
+                .is_some_and(|next| next.is_alphanumeric() || *next == '_')
+        {
             out.push(NOTHING);
         }
         out.push(c);
-        let names = rest.peek().is_some_and(|next| next.is_alphanumeric() || *next == '_' || *next == '.');
+        let names = rest
+            .peek()
+            .is_some_and(|next| next.is_alphanumeric() || *next == '_' || *next == '.');
         if c == '@' && names && !before.is_alphanumeric() {
             mentions += 1;
-            let name: String = rest.clone().take_while(|next| next.is_alphanumeric() || "_-.".contains(*next)).take(4).collect();
+            let name: String = rest
+                .clone()
+                .take_while(|next| next.is_alphanumeric() || "_-.".contains(*next))
+                .take(4)
+                .collect();
             if mentions > MOST_MENTIONS || name.eq_ignore_ascii_case("all") {
                 out.push(NOTHING);
             }
@@ -48,7 +59,9 @@ mod tests {
     fn acts(text: &str) -> bool {
         let mut lines = text.split(['\n', '\r']);
         lines.any(|line| {
-            let word = line.trim_start_matches(|c: char| c.is_whitespace() || c == '>').strip_prefix('/');
+            let word = line
+                .trim_start_matches(|c: char| c.is_whitespace() || c == '>')
+                .strip_prefix('/');
             word.is_some_and(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()))
         })
     }
@@ -74,7 +87,15 @@ mod tests {
 
     #[test]
     fn other_text_stays_as_it_is() {
-        for text in ["a/b", "see https://x.example/a", "/ alone", "//", "a@example.com", "hello @alice", "| a /b |"] {
+        for text in [
+            "a/b",
+            "see https://x.example/a",
+            "/ alone",
+            "//",
+            "a@example.com",
+            "hello @alice",
+            "| a /b |",
+        ] {
             assert_eq!(neutral(text), text);
         }
     }

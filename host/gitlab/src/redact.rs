@@ -31,7 +31,9 @@ enum End {
 
 /// Why a pointer can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{pointer}` is no JSON pointer: write it like `/object_attributes/description`, `*` for every item of a list")]
+#[error(
+    "`{pointer}` is no JSON pointer: write it like `/object_attributes/description`, `*` for every item of a list"
+)]
 pub struct RedactionError {
     /// What was given.
     pub pointer: String,
@@ -61,7 +63,9 @@ impl Redaction {
     pub fn new(pointers: &[String]) -> Result<Self, RedactionError> {
         let mut all = Self::default();
         for pointer in pointers {
-            let path = tokens(pointer).ok_or_else(|| RedactionError { pointer: pointer.clone() })?;
+            let path = tokens(pointer).ok_or_else(|| RedactionError {
+                pointer: pointer.clone(),
+            })?;
             all.paths.push((path, End::Whole));
         }
         Ok(all)
@@ -71,8 +75,11 @@ impl Redaction {
     pub(crate) fn apply(&self, body: &Bytes) -> Option<Bytes> {
         let text = std::str::from_utf8(body).ok()?;
         let whole: &RawValue = serde_json::from_str(text).ok()?;
-        let alive: Vec<(&[String], End)> =
-            self.paths.iter().map(|(path, end)| (path.as_slice(), *end)).collect();
+        let alive: Vec<(&[String], End)> = self
+            .paths
+            .iter()
+            .map(|(path, end)| (path.as_slice(), *end))
+            .collect();
         let mut blanks = Vec::new();
         walk(text, whole, &alive, &mut blanks);
         if blanks.is_empty() {
@@ -100,7 +107,8 @@ fn tokens(pointer: &str) -> Option<Vec<String>> {
     path.split('/')
         .map(|token| {
             let plain = token.replace("~1", "/").replace("~0", "~");
-            let escapes_well = token.matches('~').count() == token.matches("~0").count() + token.matches("~1").count();
+            let escapes_well = token.matches('~').count()
+                == token.matches("~0").count() + token.matches("~1").count();
             (escapes_well && !plain.is_empty()).then_some(plain)
         })
         .collect()
@@ -178,10 +186,17 @@ fn members(value: &RawValue) -> Vec<(Name<'_>, &RawValue)> {
     if text.starts_with('{') {
         let pairs: Result<Pairs<'_>, _> = serde_json::from_str(text);
         let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
-        pairs.into_iter().map(|(key, value)| (Name::Key(key), value)).collect()
+        pairs
+            .into_iter()
+            .map(|(key, value)| (Name::Key(key), value))
+            .collect()
     } else if text.starts_with('[') {
         let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
-        items.into_iter().enumerate().map(|(position, item)| (Name::Position(position), item)).collect()
+        items
+            .into_iter()
+            .enumerate()
+            .map(|(position, item)| (Name::Position(position), item))
+            .collect()
     } else {
         Vec::new()
     }
@@ -240,7 +255,10 @@ mod tests {
         ] {
             let blanked = apply(&[], body).unwrap();
             assert!(!blanked.contains("s3cret"), "{blanked}");
-            assert!(serde_json::from_str::<serde_json::Value>(&blanked).is_ok(), "{blanked}");
+            assert!(
+                serde_json::from_str::<serde_json::Value>(&blanked).is_ok(),
+                "{blanked}"
+            );
         }
     }
 
@@ -251,7 +269,10 @@ mod tests {
             apply(&["/a/b~0~1/*/c"], body).as_deref(),
             Some(r#"{"a":{"b~/":[{"c":"[redacted]"},{"c":"[redacted]"}]},"d":4}"#)
         );
-        assert_eq!(apply(&["/a", "/a/b~0~1/0"], body).as_deref(), Some(r#"{"a":"[redacted]","d":4}"#));
+        assert_eq!(
+            apply(&["/a", "/a/b~0~1/0"], body).as_deref(),
+            Some(r#"{"a":"[redacted]","d":4}"#)
+        );
         assert_eq!(apply(&["/nothing/here"], body), None);
     }
 

@@ -54,7 +54,9 @@ impl HookScope {
             Self::Project(own) => path.eq_ignore_ascii_case(own.trim_matches('/')),
             Self::Group(group) => {
                 let group = group.trim_matches('/');
-                let whole = path.get(..group.len()).is_some_and(|start| start.eq_ignore_ascii_case(group));
+                let whole = path
+                    .get(..group.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(group));
                 let rest = path.get(group.len()..).unwrap_or_default();
                 !group.is_empty() && whole && (rest.is_empty() || rest.starts_with('/'))
             }
@@ -91,7 +93,9 @@ pub enum ScopeError {
         problem: String,
     },
     /// The project or group is not the hook's: answer 403.
-    #[error("the hook speaks for {scope} and the body is about {about}: give it a hook of its own, or widen this one's scope")]
+    #[error(
+        "the hook speaks for {scope} and the body is about {about}: give it a hook of its own, or widen this one's scope"
+    )]
     OutOfScope {
         /// The hook's scope.
         scope: String,
@@ -159,7 +163,11 @@ impl VerifiedBody {
         let was_redacted = redacted.is_some();
         let body = redacted.unwrap_or(self.body);
         // What is kept must read the same when it comes back from the store.
-        let claims = if was_redacted { claims::read(&body)? } else { claims };
+        let claims = if was_redacted {
+            claims::read(&body)?
+        } else {
+            claims
+        };
         let headers = kept(&self.headers);
         let delivery = delivery_id(&headers, self.signed_id.is_some(), instance, hook, &body);
         Ok(Accepted::new(
@@ -178,12 +186,31 @@ fn check_scope(scope: &HookScope, claims: &Claims) -> Result<(), ScopeError> {
     let fits = match (scope, &claims.project, &claims.group) {
         (HookScope::Instance, _, _) => true,
         (HookScope::ProjectId(own), ProjectClaim { id, .. }, _) => *id == Some(*own),
-        (_, ProjectClaim { path: Some(path), .. }, _) => scope.contains(path.as_str()),
-        (HookScope::Group(_), ProjectClaim { id: None, path: None }, Some(group)) => match group {
-            GroupClaim { full_path: Some(path), .. } => scope.contains(path),
+        (
+            _,
+            ProjectClaim {
+                path: Some(path), ..
+            },
+            _,
+        ) => scope.contains(path.as_str()),
+        (
+            HookScope::Group(_),
+            ProjectClaim {
+                id: None,
+                path: None,
+            },
+            Some(group),
+        ) => match group {
+            GroupClaim {
+                full_path: Some(path),
+                ..
+            } => scope.contains(path),
             // Events on members give only the last segment of a group's path: whether the group is below the hook's
             // is asked of GitLab by id before anything is decided.
-            GroupClaim { id, full_path: None } => id.is_some(),
+            GroupClaim {
+                id,
+                full_path: None,
+            } => id.is_some(),
         },
         _ => false,
     };
@@ -191,9 +218,20 @@ fn check_scope(scope: &HookScope, claims: &Claims) -> Result<(), ScopeError> {
         return Ok(());
     }
     let about = match (&claims.project, &claims.group) {
-        (ProjectClaim { path: Some(path), .. }, _) => format!("project `{path}`"),
+        (
+            ProjectClaim {
+                path: Some(path), ..
+            },
+            _,
+        ) => format!("project `{path}`"),
         (ProjectClaim { id: Some(id), .. }, _) => format!("project {id}"),
-        (_, Some(GroupClaim { full_path: Some(path), .. })) => format!("group `{path}`"),
+        (
+            _,
+            Some(GroupClaim {
+                full_path: Some(path),
+                ..
+            }),
+        ) => format!("group `{path}`"),
         (_, Some(_)) => "a group".to_owned(),
         _ => "no project and no group".to_owned(),
     };
@@ -214,7 +252,10 @@ fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 fn header<'a>(headers: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
-    headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(|(name, _)| name == wanted)
+        .map(|(_, value)| value.as_str())
 }
 
 fn delivery_id(
@@ -230,11 +271,18 @@ fn delivery_id(
         (plain && (1..=LONGEST_ID).contains(&value.len())).then(|| DeliveryId::from(value))
     };
     let signed_id = if signed { usable(MESSAGE_ID) } else { None };
-    signed_id.or_else(|| usable(IDEMPOTENCY_KEY)).unwrap_or_else(|| {
-        let event = header(headers, EVENT).unwrap_or_default();
-        let parts = [instance.as_str().as_bytes(), hook.as_str().as_bytes(), event.as_bytes(), body];
-        DeliveryId::new(Digest::of_parts(parts).to_string())
-    })
+    signed_id
+        .or_else(|| usable(IDEMPOTENCY_KEY))
+        .unwrap_or_else(|| {
+            let event = header(headers, EVENT).unwrap_or_default();
+            let parts = [
+                instance.as_str().as_bytes(),
+                hook.as_str().as_bytes(),
+                event.as_bytes(),
+                body,
+            ];
+            DeliveryId::new(Digest::of_parts(parts).to_string())
+        })
 }
 
 impl Accepted {
@@ -253,7 +301,17 @@ impl Accepted {
             subject: claims.subject.clone(),
         };
         let body_digest = Digest::of(&body);
-        Self { instance, hook, delivery, headers, claims, lane, body, redacted, body_digest }
+        Self {
+            instance,
+            hook,
+            delivery,
+            headers,
+            claims,
+            lane,
+            body,
+            redacted,
+            body_digest,
+        }
     }
 
     /// Makes it again from what the store kept of one that [`VerifiedBody::within`] made.
@@ -268,7 +326,9 @@ impl Accepted {
         body: Bytes,
     ) -> Result<Self, ScopeError> {
         let claims = claims::read(&body)?;
-        Ok(Self::new(instance, hook, delivery, headers, claims, body, false))
+        Ok(Self::new(
+            instance, hook, delivery, headers, claims, body, false,
+        ))
     }
 
     /// The GitLab instance.
@@ -339,7 +399,11 @@ mod tests {
     use penstock_model::secret::Secret;
     use serde_json::{Value, json};
 
-    fn accept_with(scope: &HookScope, body: &[u8], more: &[(&'static str, &str)]) -> Result<Accepted, ScopeError> {
+    fn accept_with(
+        scope: &HookScope,
+        body: &[u8],
+        more: &[(&'static str, &str)],
+    ) -> Result<Accepted, ScopeError> {
         let keys = Keys::new(vec![Secret::new("s")], vec![]).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("x-gitlab-token", "s".parse().unwrap());
@@ -347,7 +411,13 @@ mod tests {
         for (name, value) in more {
             headers.insert(*name, value.parse().unwrap());
         }
-        let body = verify(&keys, &headers, Bytes::from(body.to_vec()), Timestamp::now()).unwrap();
+        let body = verify(
+            &keys,
+            &headers,
+            Bytes::from(body.to_vec()),
+            Timestamp::now(),
+        )
+        .unwrap();
         body.within(scope, &"main".into(), &"acme".into(), &Redaction::default())
     }
 
@@ -382,9 +452,16 @@ mod tests {
 
     #[test]
     fn a_body_about_another_project_is_out_of_scope() {
-        for scope in [group("acme"), HookScope::Project("acme/api".into()), HookScope::ProjectId(ProjectId(8))] {
+        for scope in [
+            group("acme"),
+            HookScope::Project("acme/api".into()),
+            HookScope::ProjectId(ProjectId(8)),
+        ] {
             let found = accept(&scope, &push("victim/api"));
-            assert!(matches!(found, Err(ScopeError::OutOfScope { .. })), "{found:?}");
+            assert!(
+                matches!(found, Err(ScopeError::OutOfScope { .. })),
+                "{found:?}"
+            );
         }
         assert!(accept(&HookScope::Instance, &push("victim/api")).is_ok());
         assert!(accept(&HookScope::ProjectId(ProjectId(7)), &push("acme/api")).is_ok());
@@ -398,9 +475,15 @@ mod tests {
             ("/project/path_with_namespace", json!("victim/api")),
             ("/object_attributes/target_project_id", json!(8)),
             ("/object_attributes/project_id", json!(8)),
-            ("/object_attributes/target/path_with_namespace", json!("victim/api")),
+            (
+                "/object_attributes/target/path_with_namespace",
+                json!("victim/api"),
+            ),
             ("/merge_request/target_project_id", json!(8)),
-            ("/merge_request/target/path_with_namespace", json!("victim/api")),
+            (
+                "/merge_request/target/path_with_namespace",
+                json!("victim/api"),
+            ),
             ("/project_path_with_namespace", json!("victim/api")),
         ] {
             let mut body = json!({
@@ -412,7 +495,10 @@ mod tests {
             assert!(accept(&group("acme"), &body).is_ok());
             *body.pointer_mut(place).unwrap() = value;
             let found = accept(&HookScope::Instance, &body);
-            assert!(matches!(found, Err(ScopeError::Disagrees { .. })), "{place}: {found:?}");
+            assert!(
+                matches!(found, Err(ScopeError::Disagrees { .. })),
+                "{place}: {found:?}"
+            );
         }
     }
 
@@ -425,7 +511,10 @@ mod tests {
             r#"{"object_kind":"push","project_id":-7,"project":{"path_with_namespace":"acme/api"}}"#,
         ] {
             let found = accept_with(&group("acme"), body.as_bytes(), &[]);
-            assert!(matches!(found, Err(ScopeError::Unclear { .. })), "{found:?}");
+            assert!(
+                matches!(found, Err(ScopeError::Unclear { .. })),
+                "{found:?}"
+            );
         }
     }
 
@@ -433,21 +522,31 @@ mod tests {
     fn what_is_not_json_is_told_from_what_names_nothing() {
         for body in [b"".as_slice(), b"{", b"payload=%7B%7D", b"\xff{}", b"{} {}"] {
             let found = accept_with(&group("acme"), body, &[]);
-            assert!(matches!(found, Err(ScopeError::NotJson { .. })), "{found:?}");
+            assert!(
+                matches!(found, Err(ScopeError::NotJson { .. })),
+                "{found:?}"
+            );
         }
         for body in [b"{}".as_slice(), b"{\"project\":[]}", b"{\"project_id\":7}"] {
             let found = accept_with(&group("acme"), body, &[]);
-            assert!(matches!(found, Err(ScopeError::OutOfScope { .. })), "{found:?}");
+            assert!(
+                matches!(found, Err(ScopeError::OutOfScope { .. })),
+                "{found:?}"
+            );
         }
     }
 
     #[test]
     fn a_group_event_is_taken_by_its_full_path_or_left_to_confirmation() {
-        let subgroup = json!({"event_name": "subgroup_create", "group_id": 3, "full_path": "acme/new"});
+        let subgroup =
+            json!({"event_name": "subgroup_create", "group_id": 3, "full_path": "acme/new"});
         assert!(accept(&group("acme"), &subgroup).is_ok());
         assert!(accept(&group("other"), &subgroup).is_err());
         let member = json!({"event_name": "user_add_to_group", "group_id": 3, "group_path": "new"});
-        assert_eq!(accept(&group("acme"), &member).unwrap().kind(), "user_add_to_group");
+        assert_eq!(
+            accept(&group("acme"), &member).unwrap().kind(),
+            "user_add_to_group"
+        );
         assert!(accept(&HookScope::Project("acme/api".into()), &member).is_err());
     }
 
@@ -455,21 +554,54 @@ mod tests {
     fn lanes_are_by_merge_request_else_by_full_ref_else_whole() {
         let place = json!({"id": 7, "path_with_namespace": "acme/api"});
         for (body, lane) in [
-            (json!({"object_kind": "push", "ref": "refs/heads/a/b"}), "main/7/refs/heads/a/b"),
-            (json!({"object_kind": "tag_push", "ref": "refs/tags/v1"}), "main/7/refs/tags/v1"),
-            (json!({"object_kind": "merge_request", "object_attributes": {"iid": 4}}), "main/7/!4"),
-            (json!({"object_kind": "note", "merge_request": {"iid": 4}}), "main/7/!4"),
-            (json!({"object_kind": "note", "issue": {"iid": 4}}), "main/7/-"),
-            (json!({"object_kind": "pipeline", "object_attributes": {"ref": "v1", "tag": true}}), "main/7/refs/tags/v1"),
-            (json!({"object_kind": "pipeline", "object_attributes": {"ref": "x"}, "merge_request": {"iid": 5}}), "main/7/!5"),
-            (json!({"object_kind": "build", "ref": "main", "tag": false}), "main/7/refs/heads/main"),
-            (json!({"object_kind": "release", "tag": "v1"}), "main/7/refs/tags/v1"),
-            (json!({"object_kind": "issue", "object_attributes": {"iid": 4}}), "main/7/-"),
+            (
+                json!({"object_kind": "push", "ref": "refs/heads/a/b"}),
+                "main/7/refs/heads/a/b",
+            ),
+            (
+                json!({"object_kind": "tag_push", "ref": "refs/tags/v1"}),
+                "main/7/refs/tags/v1",
+            ),
+            (
+                json!({"object_kind": "merge_request", "object_attributes": {"iid": 4}}),
+                "main/7/!4",
+            ),
+            (
+                json!({"object_kind": "note", "merge_request": {"iid": 4}}),
+                "main/7/!4",
+            ),
+            (
+                json!({"object_kind": "note", "issue": {"iid": 4}}),
+                "main/7/-",
+            ),
+            (
+                json!({"object_kind": "pipeline", "object_attributes": {"ref": "v1", "tag": true}}),
+                "main/7/refs/tags/v1",
+            ),
+            (
+                json!({"object_kind": "pipeline", "object_attributes": {"ref": "x"}, "merge_request": {"iid": 5}}),
+                "main/7/!5",
+            ),
+            (
+                json!({"object_kind": "build", "ref": "main", "tag": false}),
+                "main/7/refs/heads/main",
+            ),
+            (
+                json!({"object_kind": "release", "tag": "v1"}),
+                "main/7/refs/tags/v1",
+            ),
+            (
+                json!({"object_kind": "issue", "object_attributes": {"iid": 4}}),
+                "main/7/-",
+            ),
             (json!({"object_kind": "push", "ref": 4}), "main/7/-"),
         ] {
             let mut body = body;
             body["project"] = place.clone();
-            assert_eq!(accept(&group("acme"), &body).unwrap().lane().to_string(), lane);
+            assert_eq!(
+                accept(&group("acme"), &body).unwrap().lane().to_string(),
+                lane
+            );
         }
     }
 
@@ -485,8 +617,15 @@ mod tests {
         ];
         let body = push("acme/api").to_string();
         let found = accept_with(&group("acme"), body.as_bytes(), &more).unwrap();
-        let names: Vec<&str> = found.headers().iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["x-gitlab-event", "x-gitlab-event-uuid", "idempotency-key"]);
+        let names: Vec<&str> = found
+            .headers()
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(
+            names,
+            ["x-gitlab-event", "x-gitlab-event-uuid", "idempotency-key"]
+        );
         assert_eq!(found.event(), "Push Hook");
     }
 
@@ -494,9 +633,15 @@ mod tests {
     fn the_id_is_the_key_of_the_request_else_a_digest_of_what_it_is() {
         let body = push("acme/api").to_string();
         let id = |more: &[(&'static str, &str)]| {
-            accept_with(&group("acme"), body.as_bytes(), more).unwrap().delivery().to_string()
+            accept_with(&group("acme"), body.as_bytes(), more)
+                .unwrap()
+                .delivery()
+                .to_string()
         };
-        assert_eq!(id(&[("idempotency-key", "k1"), ("webhook-id", "not signed")]), "k1");
+        assert_eq!(
+            id(&[("idempotency-key", "k1"), ("webhook-id", "not signed")]),
+            "k1"
+        );
         let digest = id(&[]);
         assert!(digest.starts_with("sha256:"), "{digest}");
         assert_eq!(id(&[("x-gitlab-event-uuid", "random")]), digest);
@@ -520,7 +665,10 @@ mod tests {
             first.body().clone(),
         )
         .unwrap();
-        assert_eq!((again.lane(), again.kind(), again.body_digest()), (first.lane(), first.kind(), first.body_digest()));
+        assert_eq!(
+            (again.lane(), again.kind(), again.body_digest()),
+            (first.lane(), first.kind(), first.body_digest())
+        );
         let plain = push("acme/api");
         let found = accept(&group("acme"), &plain).unwrap();
         assert!(!found.redacted());

@@ -108,7 +108,10 @@ pub fn placement(order: &StatusOrder, merge_request: Option<&MergeRequestNow>) -
                 otherwise: otherwise(project),
             };
         }
-        let project = merge_request.source_project.or(order.source_project).unwrap_or(own);
+        let project = merge_request
+            .source_project
+            .or(order.source_project)
+            .unwrap_or(own);
         return Placement {
             project,
             git_ref: Some(merge_request.source_branch.clone()),
@@ -119,7 +122,10 @@ pub fn placement(order: &StatusOrder, merge_request: Option<&MergeRequestNow>) -
     let project = order.source_project.unwrap_or(own);
     Placement {
         project,
-        git_ref: order.ref_name.as_ref().map(|name| short_ref(name).to_owned()),
+        git_ref: order
+            .ref_name
+            .as_ref()
+            .map(|name| short_ref(name).to_owned()),
         pipeline: None,
         otherwise: otherwise(project),
     }
@@ -172,8 +178,15 @@ struct StatusRow {
     pipeline_id: Option<u64>,
 }
 
-async fn post(client: &Client, order: &StatusOrder, place: &Placement) -> Result<StatusRow, ApiError> {
-    let gate = client.shared.status_gates.gate((place.project, order.commit.clone()));
+async fn post(
+    client: &Client,
+    order: &StatusOrder,
+    place: &Placement,
+) -> Result<StatusRow, ApiError> {
+    let gate = client
+        .shared
+        .status_gates
+        .gate((place.project, order.commit.clone()));
     let _one_at_a_time = gate.lock().await;
     let project = place.project.to_string();
     let path = ["projects", &project, "statuses", order.commit.as_str()];
@@ -190,11 +203,17 @@ async fn post(client: &Client, order: &StatusOrder, place: &Placement) -> Result
             fields.insert("pipeline_id".to_owned(), json!(pipeline));
         }
         // Half an address would lead nowhere.
-        if let Some(url) = order.target_url.as_ref().filter(|url| url.chars().count() <= LONGEST) {
+        if let Some(url) = order
+            .target_url
+            .as_ref()
+            .filter(|url| url.chars().count() <= LONGEST)
+        {
             fields.insert("target_url".to_owned(), json!(url));
         }
     }
-    let call = Call::new(http::Method::POST, "status.set", &path).json(body).of(order.of.project);
+    let call = Call::new(http::Method::POST, "status.set", &path)
+        .json(body)
+        .of(order.of.project);
     client.now(&call).await
 }
 
@@ -204,8 +223,14 @@ fn outcome(
     answer: Result<StatusRow, ApiError>,
 ) -> Result<StatusOutcome, ActError> {
     match answer {
-        Ok(row) => Ok(StatusOutcome::Set { pipeline: row.pipeline_id, project: place.project }),
-        Err(ApiError::Refused { status: 400, message }) => match state_before(&message) {
+        Ok(row) => Ok(StatusOutcome::Set {
+            pipeline: row.pipeline_id,
+            project: place.project,
+        }),
+        Err(ApiError::Refused {
+            status: 400,
+            message,
+        }) => match state_before(&message) {
             Some(state) if state == order.state.as_str() => Ok(StatusOutcome::Already),
             Some("running") if order.state == StatusState::Pending => Ok(StatusOutcome::Overtaken),
             _ => Err(ActError::Permanent(format!(
@@ -222,7 +247,9 @@ fn outcome(
 fn state_before(message: &str) -> Option<&str> {
     let (_, after) = message.split_once("Cannot transition status via ")?;
     let (_, state) = after.split_once("from :")?;
-    let end = state.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(state.len());
+    let end = state
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .unwrap_or(state.len());
     state.get(..end)
 }
 
@@ -237,7 +264,10 @@ fn denied(order: &StatusOrder, place: &Placement, error: &ApiError) -> ActError 
         }
         _ => "the commit or the project is gone, or Penstock's user may not see it",
     };
-    ActError::Permanent(format!("the status `{}` can't be set on {about}: {error}; {remedy}", order.name))
+    ActError::Permanent(format!(
+        "the status `{}` can't be set on {about}: {error}; {remedy}",
+        order.name
+    ))
 }
 
 /// The first 255 characters; what was longer ends in an ellipsis.
@@ -260,7 +290,11 @@ mod tests {
         CommitId::parse(&"a".repeat(40)).unwrap()
     }
 
-    fn order(merge_request: Option<u64>, ref_name: Option<&str>, source: Option<u64>) -> StatusOrder {
+    fn order(
+        merge_request: Option<u64>,
+        ref_name: Option<&str>,
+        source: Option<u64>,
+    ) -> StatusOrder {
         StatusOrder {
             of: ProjectOf {
                 instance: "main".into(),
@@ -301,33 +335,60 @@ mod tests {
     #[test]
     fn a_branch_or_tag_goes_by_its_short_name() {
         for (name, short) in [("refs/heads/a/b", "a/b"), ("refs/tags/v1", "v1")] {
-            assert_eq!(shape(&placement(&order(None, Some(name), None), None)), (7, Some(short), None));
+            assert_eq!(
+                shape(&placement(&order(None, Some(name), None), None)),
+                (7, Some(short), None)
+            );
         }
-        assert_eq!(shape(&placement(&order(None, None, None), None)), (7, None, None));
+        assert_eq!(
+            shape(&placement(&order(None, None, None), None)),
+            (7, None, None)
+        );
     }
 
     #[test]
     fn a_head_pipeline_with_the_commit_gets_it() {
         let sha = commit();
-        let found = request(Some(7), Some((7, sha.as_str(), "refs/merge-requests/4/head")));
-        let place = placement(&order(Some(4), Some("refs/heads/feature"), None), Some(&found));
-        assert_eq!(shape(&place), (7, Some("refs/merge-requests/4/head"), Some(100)));
+        let found = request(
+            Some(7),
+            Some((7, sha.as_str(), "refs/merge-requests/4/head")),
+        );
+        let place = placement(
+            &order(Some(4), Some("refs/heads/feature"), None),
+            Some(&found),
+        );
+        assert_eq!(
+            shape(&place),
+            (7, Some("refs/merge-requests/4/head"), Some(100))
+        );
         assert_eq!(place.otherwise, None);
     }
 
     #[test]
     fn a_head_pipeline_of_another_commit_is_not_named() {
-        let found = request(Some(7), Some((7, &"b".repeat(40), "refs/merge-requests/4/merge")));
-        let place = placement(&order(Some(4), Some("refs/heads/feature"), None), Some(&found));
+        let found = request(
+            Some(7),
+            Some((7, &"b".repeat(40), "refs/merge-requests/4/merge")),
+        );
+        let place = placement(
+            &order(Some(4), Some("refs/heads/feature"), None),
+            Some(&found),
+        );
         assert_eq!(shape(&place), (7, Some("feature"), None));
     }
 
     #[test]
     fn a_fork_gets_its_own_and_else_the_target_gets_it_under_the_merge_request() {
-        let place = placement(&order(Some(4), Some("refs/heads/feature"), Some(9)), Some(&request(Some(9), None)));
+        let place = placement(
+            &order(Some(4), Some("refs/heads/feature"), Some(9)),
+            Some(&request(Some(9), None)),
+        );
         assert_eq!(shape(&place), (9, Some("feature"), None));
         let otherwise = place.otherwise.unwrap();
-        assert_eq!(shape(&otherwise), (7, Some("refs/merge-requests/4/head"), None));
+        assert_eq!(
+            shape(&otherwise),
+            (7, Some("refs/merge-requests/4/head"), None)
+        );
         assert_eq!(otherwise.otherwise, None);
     }
 
@@ -349,8 +410,14 @@ mod tests {
     #[test]
     fn the_state_before_is_read_out_of_the_message() {
         for (message, state) in [
-            ("Cannot transition status via :run from :running (Reason(s): Status cannot transition via \"run\")", Some("running")),
-            ("Cannot transition status via :enqueue from :pending", Some("pending")),
+            (
+                "Cannot transition status via :run from :running (Reason(s): Status cannot transition via \"run\")",
+                Some("running"),
+            ),
+            (
+                "Cannot transition status via :enqueue from :pending",
+                Some("pending"),
+            ),
             ("state does not have a valid value", None),
         ] {
             assert_eq!(state_before(message), state);

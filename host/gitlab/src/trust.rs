@@ -57,8 +57,13 @@ pub enum Who {
 /// `proves_ref`: the event could not be if somebody had not been let change the ref (push, tag push, release).
 pub fn judge(code: Code, who: Who, proves_ref: ProvesRef) -> (Trust, bool) {
     let member = |who: Who| match who {
-        Who::User { access: Some(access), .. } if access >= DEVELOPER => (Trust::Member, true),
-        Who::User { access: Some(_), .. } => (Trust::Untrusted, true),
+        Who::User {
+            access: Some(access),
+            ..
+        } if access >= DEVELOPER => (Trust::Member, true),
+        Who::User {
+            access: Some(_), ..
+        } => (Trust::Untrusted, true),
         Who::Gitlab => (Trust::Member, true),
         Who::User { access: None, .. } | Who::Unknown => (Trust::Untrusted, false),
     };
@@ -66,11 +71,14 @@ pub fn judge(code: Code, who: Who, proves_ref: ProvesRef) -> (Trust, bool) {
         (Code::Foreign, ..) => (Trust::Untrusted, true),
         (Code::Unconfirmed, ..) => (Trust::Untrusted, false),
         (Code::Protected, _, ProvesRef::Yes) => (Trust::Protected, true),
-        (Code::Protected, Who::User { access: Some(access), may_change_ref: true }, ProvesRef::No)
-            if access >= DEVELOPER =>
-        {
-            (Trust::Protected, true)
-        }
+        (
+            Code::Protected,
+            Who::User {
+                access: Some(access),
+                may_change_ref: true,
+            },
+            ProvesRef::No,
+        ) if access >= DEVELOPER => (Trust::Protected, true),
         (Code::Protected | Code::Own | Code::None, who, _) => member(who),
     }
 }
@@ -88,16 +96,28 @@ pub enum ProvesRef {
 mod tests {
     use super::*;
 
-    const CODES: [Code; 5] = [Code::None, Code::Foreign, Code::Unconfirmed, Code::Own, Code::Protected];
+    const CODES: [Code; 5] = [
+        Code::None,
+        Code::Foreign,
+        Code::Unconfirmed,
+        Code::Own,
+        Code::Protected,
+    ];
 
     fn user(access: u32, may_change_ref: bool) -> Who {
-        Who::User { access: Some(access), may_change_ref }
+        Who::User {
+            access: Some(access),
+            may_change_ref,
+        }
     }
 
     fn everybody() -> Vec<Who> {
         let mut all = vec![Who::Gitlab, Who::Unknown];
         for may_change_ref in [false, true] {
-            all.push(Who::User { access: None, may_change_ref });
+            all.push(Who::User {
+                access: None,
+                may_change_ref,
+            });
             all.extend([0, 10, 15, 20, 30, 40, 50].map(|access| user(access, may_change_ref)));
         }
         all
@@ -116,7 +136,10 @@ mod tests {
     fn what_is_not_where_it_should_be_is_never_trusted() {
         for who in everybody() {
             for proves in [ProvesRef::Yes, ProvesRef::No] {
-                assert_eq!(judge(Code::Unconfirmed, who, proves), (Trust::Untrusted, false));
+                assert_eq!(
+                    judge(Code::Unconfirmed, who, proves),
+                    (Trust::Untrusted, false)
+                );
             }
         }
     }
@@ -124,7 +147,10 @@ mod tests {
     #[test]
     fn a_push_to_a_protected_ref_proves_itself() {
         for who in everybody() {
-            assert_eq!(judge(Code::Protected, who, ProvesRef::Yes), (Trust::Protected, true));
+            assert_eq!(
+                judge(Code::Protected, who, ProvesRef::Yes),
+                (Trust::Protected, true)
+            );
         }
     }
 
@@ -145,8 +171,14 @@ mod tests {
             for proves in [ProvesRef::Yes, ProvesRef::No] {
                 assert_eq!(judge(code, user(30, false), proves), (Trust::Member, true));
                 assert_eq!(judge(code, user(50, true), proves), (Trust::Member, true));
-                assert_eq!(judge(code, user(20, true), proves), (Trust::Untrusted, true));
-                assert_eq!(judge(code, user(0, false), proves), (Trust::Untrusted, true));
+                assert_eq!(
+                    judge(code, user(20, true), proves),
+                    (Trust::Untrusted, true)
+                );
+                assert_eq!(
+                    judge(code, user(0, false), proves),
+                    (Trust::Untrusted, true)
+                );
                 assert_eq!(judge(code, Who::Gitlab, proves), (Trust::Member, true));
             }
         }
@@ -155,7 +187,13 @@ mod tests {
     #[test]
     fn who_is_not_known_is_not_trusted_and_not_confirmed() {
         for code in [Code::Own, Code::None] {
-            for who in [Who::Unknown, Who::User { access: None, may_change_ref: true }] {
+            for who in [
+                Who::Unknown,
+                Who::User {
+                    access: None,
+                    may_change_ref: true,
+                },
+            ] {
                 assert_eq!(judge(code, who, ProvesRef::No), (Trust::Untrusted, false));
             }
         }

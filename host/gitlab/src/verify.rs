@@ -108,7 +108,9 @@ impl Keys {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// Neither token nor signature.
-    #[error("the request carries no credential: set the hook's signing token or secret token in GitLab")]
+    #[error(
+        "the request carries no credential: set the hook's signing token or secret token in GitLab"
+    )]
     NoCredential,
     /// A header that decides came more than once.
     #[error("the header `{header}` came more than once")]
@@ -132,7 +134,9 @@ pub enum VerifyError {
         header: &'static str,
     },
     /// The signed time is too far from ours.
-    #[error("the signed time is {seconds} s from this host's clock and {limit} s are allowed: check both clocks")]
+    #[error(
+        "the signed time is {seconds} s from this host's clock and {limit} s are allowed: check both clocks"
+    )]
     Stale {
         /// How far, either way.
         seconds: u64,
@@ -245,9 +249,9 @@ fn check_signature(
     if seconds > limit {
         return Err(VerifyError::Stale { seconds, limit });
     }
-    let signatures = signature.to_str().map_err(|_| VerifyError::Malformed {
-        header: SIGNATURE,
-    })?;
+    let signatures = signature
+        .to_str()
+        .map_err(|_| VerifyError::Malformed { header: SIGNATURE })?;
     let signatures: Vec<Vec<u8>> = signatures
         .split(' ')
         .filter_map(|one| one.strip_prefix("v1,"))
@@ -324,7 +328,10 @@ mod tests {
             let found = check(&keys, &headers(&[(TOKEN, token)]), "{}");
             assert_eq!(found, Err(VerifyError::WrongToken), "{token}");
         }
-        assert_eq!(check(&keys, &HeaderMap::new(), "{}"), Err(VerifyError::NoCredential));
+        assert_eq!(
+            check(&keys, &HeaderMap::new(), "{}"),
+            Err(VerifyError::NoCredential)
+        );
     }
 
     #[test]
@@ -348,9 +355,15 @@ mod tests {
         for (headers, body) in [
             (signed(&right, seconds), "{ }"),
             (signed(&right, seconds + 1), "{}"),
-            (signed(&signature(KEY, "msg_2", seconds, "{}"), seconds), "{}"),
+            (
+                signed(&signature(KEY, "msg_2", seconds, "{}"), seconds),
+                "{}",
+            ),
         ] {
-            assert_eq!(check(&keys, &headers, body), Err(VerifyError::WrongSignature));
+            assert_eq!(
+                check(&keys, &headers, body),
+                Err(VerifyError::WrongSignature)
+            );
         }
     }
 
@@ -358,7 +371,12 @@ mod tests {
     fn a_signature_is_good_for_five_minutes_either_way() {
         let keys = keys(&[], &[KEY]);
         let now = NOW.0 / 1000;
-        for (seconds, fresh) in [(now - 300, true), (now - 301, false), (now + 300, true), (now + 301, false)] {
+        for (seconds, fresh) in [
+            (now - 300, true),
+            (now - 301, false),
+            (now + 300, true),
+            (now + 301, false),
+        ] {
             let right = signature(KEY, "msg_1", seconds, "{}");
             let found = check(&keys, &signed(&right, seconds), "{}");
             assert_eq!(found.is_ok(), fresh, "{seconds}: {found:?}");
@@ -370,9 +388,15 @@ mod tests {
         let mut headers = signed("v1,AAAA", NOW.0 / 1000);
         headers.insert(TOKEN, "secret".parse().unwrap());
         let both = keys(&["secret"], &[KEY]);
-        assert_eq!(check(&both, &headers, "{}"), Err(VerifyError::WrongSignature));
+        assert_eq!(
+            check(&both, &headers, "{}"),
+            Err(VerifyError::WrongSignature)
+        );
         let token_only = keys(&["secret"], &[]);
-        assert_eq!(check(&token_only, &headers, "{}"), Err(VerifyError::SignatureUnknown));
+        assert_eq!(
+            check(&token_only, &headers, "{}"),
+            Err(VerifyError::SignatureUnknown)
+        );
     }
 
     #[test]
@@ -385,7 +409,11 @@ mod tests {
     fn repeated_credentials_are_refused() {
         let keys = keys(&["secret"], &[KEY]);
         for header in ONCE {
-            let found = check(&keys, &headers(&[(header, "secret"), (header, "secret")]), "{}");
+            let found = check(
+                &keys,
+                &headers(&[(header, "secret"), (header, "secret")]),
+                "{}",
+            );
             assert_eq!(found, Err(VerifyError::Repeated { header }));
         }
     }
@@ -409,7 +437,13 @@ mod tests {
         };
         assert_eq!(new(&[], &[]), Err(KeyError::NoKeys));
         assert_eq!(new(&[""], &[]), Err(KeyError::EmptyToken));
-        for key in ["", "whsec_", "whsec_AAAA", "MDEyMzQ1Njc4OWFiY2RlZg==", "whsec_?"] {
+        for key in [
+            "",
+            "whsec_",
+            "whsec_AAAA",
+            "MDEyMzQ1Njc4OWFiY2RlZg==",
+            "whsec_?",
+        ] {
             assert_eq!(new(&[], &[key]), Err(KeyError::SigningToken), "{key}");
         }
     }
@@ -418,8 +452,16 @@ mod tests {
     fn keys_and_bodies_do_not_print() {
         let keys = keys(&["hunter2"], &[KEY]);
         assert!(!format!("{keys:?}").contains("hunter2"));
-        let body = verify(&keys, &headers(&[(TOKEN, "hunter2")]), Bytes::from("{\"a\":1}"), NOW);
+        let body = verify(
+            &keys,
+            &headers(&[(TOKEN, "hunter2")]),
+            Bytes::from("{\"a\":1}"),
+            NOW,
+        );
         let shown = format!("{:?}", body.unwrap());
-        assert!(!shown.contains("hunter2") && !shown.contains("\"a\""), "{shown}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains("\"a\""),
+            "{shown}"
+        );
     }
 }

@@ -27,6 +27,7 @@ use penstock_model::limits::Limits;
 use penstock_model::lookup::{Answer, HostFault, Lookup};
 use penstock_model::record::Outcome;
 use penstock_model::scope::{Actor, Project, Provenance, Scope, Trust};
+use penstock_model::tenant::{Place, PlacePolicy, When};
 use penstock_sandbox::{Asked, BoxFuture, CallInput, Engine, EngineSettings, Plugin, World};
 
 /// Wasmtime and nothing else.
@@ -83,7 +84,7 @@ mod bare {
                 .total_stacks(16)
                 .max_memory_size(128 << 20)
                 .linear_memory_keep_resident(256 * 1024)
-                .table_keep_resident(160_000)
+                .table_keep_resident(32 * 1024)
                 .async_stack_keep_resident(64 * 1024);
             let mut config = Config::new();
             config
@@ -344,6 +345,7 @@ struct Ours {
     grant: Arc<Grant>,
     grants: Grants,
     lane: Lane,
+    places: Vec<Place>,
 }
 
 impl Ours {
@@ -374,12 +376,12 @@ impl Ours {
                 plugin: self.plugin.name(),
                 digest: record.digest,
                 grants: &self.grants,
-                places: &[],
+                places: &self.places,
                 head: None,
                 delivery_url: None,
             },
         );
-        std::hint::black_box(admitted);
+        assert_eq!(admitted.orders.len(), 1, "{:?}", admitted.refused);
         (decided, began.elapsed())
     }
 }
@@ -419,6 +421,15 @@ fn main() {
             project: Some(ProjectId(7)),
             subject: Subject::Ref("refs/heads/main".into()),
         },
+        places: vec![Place {
+            name: "ci".into(),
+            cluster: "prod".into(),
+            namespace: "ci-payments".into(),
+            creator: "penstock".into(),
+            run_as: "ci".into(),
+            when: When::Member,
+            policy: PlacePolicy::default(),
+        }],
         event,
     });
 

@@ -88,7 +88,11 @@ async fn ask(
     store: &mut Store<Caller>,
     question: Question<'_>,
 ) -> wasmtime::Result<Told> {
-    let instance = compiled.pre.instantiate_async(&mut *store).await?;
+    let instance = compiled
+        .pre
+        .instantiate_async(&mut *store)
+        .await
+        .map_err(stop::at_start)?;
     let exports = &compiled.exports;
     let gone = || wasmtime::Error::from(Stop::fault("an export that was there at load is gone"));
     match question {

@@ -25,6 +25,10 @@ const POOL_ELEMENTS: usize = 20_000;
 const POOL_INSTANCES: u32 = 32;
 /// Bytes of a memory that stay mapped between two calls and are cleared by hand.
 const KEEP: usize = 256 * 1024;
+/// The same of a table.
+const KEEP_TABLE: usize = 32 * 1024;
+/// The same of a call's stack.
+const KEEP_STACK: usize = 64 * 1024;
 
 /// How much address space a linear memory reserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,8 +91,8 @@ fn pooled(slots: u32, memory: u64) -> Config {
         .table_elements(POOL_ELEMENTS)
         .max_memory_size(usize::try_from(memory).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(KEEP)
-        .table_keep_resident(POOL_ELEMENTS * size_of::<usize>())
-        .async_stack_keep_resident(64 * 1024)
+        .table_keep_resident(KEEP_TABLE)
+        .async_stack_keep_resident(KEEP_STACK)
         .max_unused_warm_slots(slots);
     let mut config = on_demand(Reservation::Wide);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

@@ -278,12 +278,15 @@ impl Loaded {
             Err(Stop::Fault(fault)) => return Err(fault),
         };
         let usage = caller.usage();
-        let weight = caller.host_bytes
-            + caller.log_bytes
-            + caller.state.bytes()
-            + self.limits.output
-            + caller.settings.weigh()
-            + event.weigh();
+        let weight = [
+            caller.log_bytes,
+            caller.state.bytes(),
+            self.limits.output,
+            caller.settings.weigh(),
+            event.weigh(),
+        ]
+        .into_iter()
+        .fold(caller.host_bytes, u64::saturating_add);
         let mut state = caller.state.into_change();
         if !matches!(outcome, Outcome::Plan(_)) {
             state.written.clear();

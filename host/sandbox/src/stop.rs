@@ -40,6 +40,22 @@ const TRAP_MESSAGE: usize = 4096;
 /// What wasmtime says when more would be copied out of a guest than [`wasmtime::Store::set_hostcall_fuel`] allows; it has no type of its own.
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
 
+/// What wasmtime says when a component makes more instances, memories or tables than the limiter allows; it has no type of its own.
+const TOO_MANY: &str = "resource limit exceeded";
+
+/// Sorts an error of an instantiation: what neither the guest did nor a limit of its own stopped, such as memory that the machine does not have, is the host's fault.
+pub(crate) fn at_start(error: wasmtime::Error) -> wasmtime::Error {
+    if error.is::<Stop>() || error.is::<Trap>() || error.downcast_ref::<WasmBacktrace>().is_some() {
+        return error;
+    }
+    let words = error.root_cause().to_string();
+    if words.contains(TOO_MANY) {
+        Stop::trap(words).into()
+    } else {
+        Stop::fault(format!("a plugin could not be started: {words}")).into()
+    }
+}
+
 /// Reads an error of an instantiation or a call.
 ///
 /// `bytes` is the limit of one host call, `output` that of the answer: an answer is copied after the guest's last frame is gone, so

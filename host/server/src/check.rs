@@ -150,7 +150,7 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
             })
             .collect();
         let health = penstock_gitlab::check(&instance.client, &hooks).await;
-        findings.extend(of_instance(&config.name.to_string(), &health));
+        findings.extend(of_instance(config.name.as_str(), &health));
         for ((hook, wanted), found) in config.hooks.iter().zip(&hooks).zip(&health.hooks) {
             let what = format!("hook `{}` of `{}`", hook.name, config.name);
             findings.push(match (&base, found) {

@@ -31,10 +31,10 @@ pub struct CommandLine {
 #[derive(Debug, Args)]
 struct Shared {
     /// The configuration: a YAML file, or a folder of them.
-    #[arg(long, env = "PENSTOCK_CONFIG", default_value = "penstock.yaml")]
+    #[arg(long, global = true, env = "PENSTOCK_CONFIG", default_value = "penstock.yaml")]
     config: PathBuf,
     /// How the answer is written.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
 

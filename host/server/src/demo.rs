@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use penstock_doubles::gitlab::{Proposal, Push};
 use penstock_model::id::DeliveryId;
 use penstock_store::Explained;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -56,19 +57,15 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     .await?;
     log::to_file(&scene.folder().join("penstock.log"))?;
     say("1", "the parts");
-    note(&format!("GitLab (a stand-in)       {}", scene.gitlab.url()));
+    note(&format!("GitLab      {} (a stand-in)", scene.gitlab.url()));
+    note(&format!("Kubernetes  {} ({})", scene.cluster_address(), scene.cluster_kind()));
+    note(&format!("Penstock    {address}"));
     note(&format!(
-        "Kubernetes ({:<13}) {}",
-        scene.cluster_kind(),
-        scene.cluster_address()
-    ));
-    note(&format!("Penstock                  {address}"));
-    note(&format!(
-        "its configuration         {}",
+        "  its configuration  {}",
         scene.config().display()
     ));
     note(&format!(
-        "its log                   {}",
+        "  its log            {}",
         scene.folder().join("penstock.log").display()
     ));
 
@@ -124,9 +121,9 @@ async fn steps(scene: &Scene, host: &Arc<Host>) -> Result<()> {
         sent.status.unwrap_or_default(),
         sent.body.trim()
     ));
-    let receipt: serde_json::Value =
+    let receipt: Value =
         serde_json::from_str(&sent.body).context("the receipt is no JSON")?;
-    let id = DeliveryId::new(receipt["delivery"].as_str().unwrap_or_default());
+    let id = DeliveryId::new(text(&receipt, "/delivery"));
 
     say(
         "3",
@@ -150,32 +147,30 @@ async fn steps(scene: &Scene, host: &Arc<Host>) -> Result<()> {
         let found = scene.gitlab.statuses(PROJECT, &commit);
         let ended = found
             .iter()
-            .any(|status| status["status"] == "success" || status["status"] == "failed");
+            .any(|status| text(status, "/status") == "success" || text(status, "/status") == "failed");
         Ok(ended.then_some(found))
     })
     .await?;
     for status in &statuses {
         note(&format!(
             "status  {:<12} {:<8} {}",
-            status["name"].as_str().unwrap_or_default(),
-            status["status"].as_str().unwrap_or_default(),
-            status["description"].as_str().unwrap_or_default()
+            text(status, "/name"),
+            text(status, "/status"),
+            text(status, "/description")
         ));
     }
     let comment = wait("the comment", || async {
         let notes = scene.gitlab.notes(PROJECT, iid);
         Ok(notes
             .into_iter()
-            .find(|note| note["author"]["username"] == BOT_NAME))
+            .find(|note| text(note, "/author/username") == BOT_NAME))
     })
     .await?;
     note(&format!(
         "comment {}",
-        comment["body"]
-            .as_str()
-            .unwrap_or_default()
+        text(&comment, "/body")
             .lines()
-            .next()
+            .find(|line| !line.starts_with("<!--"))
             .unwrap_or_default()
     ));
     Ok(())
@@ -194,8 +189,8 @@ fn of_cluster(scene: &Scene, explained: &Explained) {
             run.creator, run.run_as
         ));
         if let Some(object) = scene.run(&run.namespace, &run.name) {
-            let labels = &object["metadata"]["labels"];
-            for (label, value) in labels.as_object().into_iter().flatten() {
+            let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+            for (label, value) in labels.into_iter().flatten() {
                 note(&format!(
                     "  {label}: {}",
                     value.as_str().unwrap_or_default()
@@ -276,6 +271,11 @@ fn say(number: &str, what: &str) {
 #[expect(clippy::print_stdout, reason = "the demo speaks to whoever started it")]
 fn note(line: &str) {
     println!("   {line}");
+}
+
+/// A text in JSON, or nothing.
+fn text<'a>(json: &'a Value, pointer: &str) -> &'a str {
+    json.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// Where a plugin lies.

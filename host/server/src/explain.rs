@@ -230,8 +230,8 @@ fn tell_effect(told: &mut String, effect: &ExplainedEffect) {
         effect.kind,
         effect.state.as_str()
     );
-    if effect.tries > 0 {
-        let _ = write!(told, ", failed {} times", effect.tries);
+    if effect.tries > 1 {
+        let _ = write!(told, ", tried {} times", effect.tries);
     }
     if let Some(why) = &effect.why {
         let _ = write!(told, ": {why}");

@@ -36,6 +36,8 @@ impl Host {
     /// # Errors
     /// The store, the engine or the configuration can't be used.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
+        std::fs::create_dir_all(&config.data)
+            .with_context(|| format!("can't make the folder {}", config.data.display()))?;
         let store = Store::open(target(&config))
             .await
             .context("the store can't be opened")?;

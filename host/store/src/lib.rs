@@ -62,6 +62,8 @@ mod retry;
 mod run;
 mod state;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use cancel::withdrawn_status;
 pub use claim::{Caps, Claim, Queue};

@@ -442,7 +442,11 @@ impl Store {
         let name = name.to_owned();
         self.read(move |tx| {
             tx.first(
-                concat!("SELECT ", run_columns!(), " FROM runs WHERE name = ?1 ORDER BY created_at DESC LIMIT 1"),
+                concat!(
+                    "SELECT ",
+                    run_columns!(),
+                    " FROM runs WHERE name = ?1 ORDER BY created_at DESC LIMIT 1"
+                ),
                 params![name.as_str()],
             )?
             .map(|mut row| read_stored(&mut row))

@@ -1,1 +1,45 @@
-fn main() {}
+//! Measures the goals of the design: `measure load|kill|memory|start [--output json] --penstock PATH`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use penstock_tests::load::{self, Name, Report};
+
+/// Measures a goal of the design and prints each figure with what is asked for.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which.
+    #[arg(value_enum)]
+    name: Name,
+    /// `text`, or `json` for scripts.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    /// The release binary.
+    #[arg(long)]
+    penstock: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[expect(clippy::print_stdout, clippy::expect_used, reason = "the answer of a program that measures or ends")]
+fn main() {
+    let arguments = Arguments::parse();
+    if arguments.name == Name::Load {
+        // The cluster has one core, everything else has the other: this process, and so all that it starts but the cluster.
+        let mut cores = rustix::thread::CpuSet::new();
+        cores.set(load::OURS);
+        rustix::thread::sched_setaffinity(None, &cores).expect("a machine with two cores");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let figures = runtime.block_on(load::measure(arguments.name, &arguments.penstock));
+    let name = arguments.name.to_possible_value().expect("every goal has a name");
+    let report = Report::new(format!("cargo xtask measure {}", name.get_name()), figures);
+    match arguments.output {
+        Output::Json => println!("{}", report.json()),
+        Output::Text => print!("{}", report.text()),
+    }
+}

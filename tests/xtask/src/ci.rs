@@ -26,6 +26,7 @@ pub fn run() -> Result<()> {
             "clippy",
             "--workspace",
             "--all-targets",
+            "--all-features",
             "--",
             "-D",
             "warnings"
@@ -38,7 +39,7 @@ pub fn run() -> Result<()> {
         cmd!(
             "cargo",
             "doc",
-            "--workspace",
+            "--workspace", "--all-features",
             "--no-deps",
             "--document-private-items"
         )

@@ -52,7 +52,10 @@ impl Asked<'_> {
     pub(super) async fn changed_paths(self) -> Result<Changes, Failure> {
         let event = &self.context.event;
         let project = self.project()?;
-        let commit = event.commit.as_ref().ok_or_else(|| invalid("the event has no commit"))?;
+        let commit = event
+            .commit
+            .as_ref()
+            .ok_or_else(|| invalid("the event has no commit"))?;
         let iid = match &event.kind {
             EventKind::Pipeline(pipeline) => pipeline.merge_request,
             kind => kind.merge_request().map(|merge_request| merge_request.iid),
@@ -65,15 +68,29 @@ impl Asked<'_> {
         };
         if let Some(before) = &push.before {
             let (before, commit) = (before.as_str(), commit.as_str());
-            let found = self.compare(project.id, before, commit, Compare::Straight).await?;
-            return Ok(changes(found.diffs, found.compare_timeout, Some(MOST_COMPARED)));
+            let found = self
+                .compare(project.id, before, commit, Compare::Straight)
+                .await?;
+            return Ok(changes(
+                found.diffs,
+                found.compare_timeout,
+                Some(MOST_COMPARED),
+            ));
         }
         if let Some(name) = &project.default_branch {
-            let found = self.compare(project.id, name, commit.as_str(), Compare::FromMergeBase).await;
+            let found = self
+                .compare(project.id, name, commit.as_str(), Compare::FromMergeBase)
+                .await;
             match found {
                 // The new branch is the default branch, or lies on it: only its last commit is known to be new.
                 Ok(found) if found.compare_same_ref || found.diffs.is_empty() => {}
-                Ok(found) => return Ok(changes(found.diffs, found.compare_timeout, Some(MOST_COMPARED))),
+                Ok(found) => {
+                    return Ok(changes(
+                        found.diffs,
+                        found.compare_timeout,
+                        Some(MOST_COMPARED),
+                    ));
+                }
                 Err(Failure::World(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -83,13 +100,24 @@ impl Asked<'_> {
         Ok(found)
     }
 
-    async fn of_merge_request(self, project: ProjectId, iid: u64, commit: &CommitId) -> Result<Changes, Failure> {
+    async fn of_merge_request(
+        self,
+        project: ProjectId,
+        iid: u64,
+        commit: &CommitId,
+    ) -> Result<Changes, Failure> {
         let row = self.client.merge_request(project, iid).await?;
         if row.sha.as_ref() != Some(commit) {
             // It has moved on: what the event's commit changes is what it changes against the target.
             let from = row.start().unwrap_or(&row.target_branch);
-            let found = self.compare(project, from, commit.as_str(), Compare::FromMergeBase).await?;
-            return Ok(changes(found.diffs, found.compare_timeout, Some(MOST_COMPARED)));
+            let found = self
+                .compare(project, from, commit.as_str(), Compare::FromMergeBase)
+                .await?;
+            return Ok(changes(
+                found.diffs,
+                found.compare_timeout,
+                Some(MOST_COMPARED),
+            ));
         }
         let (id, iid) = (project.to_string(), iid.to_string());
         let path = ["projects", &id, "merge_requests", &iid, "diffs"];
@@ -101,13 +129,26 @@ impl Asked<'_> {
 
     async fn of_commit(self, project: ProjectId, commit: &CommitId) -> Result<Changes, Failure> {
         let id = project.to_string();
-        let path = ["projects", &id, "repository", "commits", commit.as_str(), "diff"];
+        let path = [
+            "projects",
+            &id,
+            "repository",
+            "commits",
+            commit.as_str(),
+            "diff",
+        ];
         let call = Call::get("commit.diff", &path).of(project);
         let found = self.client.pages::<DiffRow>(&call, MOST_DIFF_PAGES).await?;
         Ok(changes(found.rows, !found.complete, Some(MOST_COMPARED)))
     }
 
-    async fn compare(self, project: ProjectId, from: &str, to: &str, how: Compare) -> Result<Comparison, Failure> {
+    async fn compare(
+        self,
+        project: ProjectId,
+        from: &str,
+        to: &str,
+        how: Compare,
+    ) -> Result<Comparison, Failure> {
         let id = project.to_string();
         let path = ["projects", &id, "repository", "compare"];
         let straight = match how {
@@ -131,7 +172,10 @@ fn counted(row: &MergeRequestRow, rows: usize) -> bool {
 
 fn changes(rows: Vec<DiffRow>, truncated: bool, most: Option<usize>) -> Changes {
     let truncated = truncated || most.is_some_and(|most| rows.len() >= most);
-    let mut changes = Changes { truncated, ..Changes::default() };
+    let mut changes = Changes {
+        truncated,
+        ..Changes::default()
+    };
     for row in rows {
         if row.deleted_file {
             changes.deleted.push(row.old_path);

@@ -31,33 +31,61 @@ impl Asked<'_> {
         let project = self.project()?.id;
         let text = project.to_string();
         let path = ["projects", &text, "repository", "commits", id.as_str()];
-        let call = Call::get("commit", &path).with("stats", "false").of(project);
+        let call = Call::get("commit", &path)
+            .with("stats", "false")
+            .of(project);
         let row: CommitRow = self.client.now(&call).await?;
-        let author = self.author(project, row.author_name, row.author_email).await?;
-        let committer = if author.email == row.committer_email && author.name == row.committer_name {
+        let author = self
+            .author(project, row.author_name, row.author_email)
+            .await?;
+        let committer = if author.email == row.committer_email && author.name == row.committer_name
+        {
             author.clone()
         } else {
-            self.author(project, row.committer_name, row.committer_email).await?
+            self.author(project, row.committer_name, row.committer_email)
+                .await?
         };
-        Ok(CommitInfo { id: row.id, message: row.message, author, committer, web_url: row.web_url })
+        Ok(CommitInfo {
+            id: row.id,
+            message: row.message,
+            author,
+            committer,
+            web_url: row.web_url,
+        })
     }
 
     /// An address is whatever the commit says. GitLab finds a user by a whole address even where it does not show it, so
     /// an answer counts if it is the only one and shows no other address.
-    async fn author(self, project: ProjectId, name: String, email: String) -> Result<Author, Failure> {
+    async fn author(
+        self,
+        project: ProjectId,
+        name: String,
+        email: String,
+    ) -> Result<Author, Failure> {
         let mut user = None;
         if email.contains('@') {
             let path = ["users"];
-            let rows: Vec<UserRow> = self.client.recent(&Call::get("users", &path).with("search", &email)).await?;
+            let rows: Vec<UserRow> = self
+                .client
+                .recent(&Call::get("users", &path).with("search", &email))
+                .await?;
             let shown = |row: &UserRow| {
                 let shown = [row.public_email.as_deref(), row.email.as_deref()];
-                let mut shown = shown.into_iter().flatten().filter(|shown| !shown.is_empty()).peekable();
+                let mut shown = shown
+                    .into_iter()
+                    .flatten()
+                    .filter(|shown| !shown.is_empty())
+                    .peekable();
                 shown.peek().is_none() || shown.any(|shown| shown.eq_ignore_ascii_case(&email))
             };
             if let [row] = rows.as_slice()
                 && shown(row)
             {
-                user = Some(self.client.actor(project, UserId(row.id), &self.context.own).await?);
+                user = Some(
+                    self.client
+                        .actor(project, UserId(row.id), &self.context.own)
+                        .await?,
+                );
             }
         }
         Ok(Author { name, email, user })

@@ -32,8 +32,14 @@ impl Room {
 
     /// Takes room for a file.
     fn take(&self, bytes: usize, most: u64) -> Result<(), Failure> {
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes as u64));
-        taken.map(|_| ()).map_err(|left| LookupError::TooLarge(most - left + bytes as u64).into())
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(bytes as u64)
+            });
+        taken
+            .map(|_| ())
+            .map_err(|left| LookupError::TooLarge(most - left + bytes as u64).into())
     }
 }
 
@@ -46,9 +52,16 @@ impl Asked<'_> {
         }
         let rows = self.tree(place, path).await?;
         // Owned: a stream over borrowed rows gives a future that nobody can box as `Send`.
-        let blobs: Vec<TreeRow> = rows.iter().filter(|row| row.kind == "blob").cloned().collect();
+        let blobs: Vec<TreeRow> = rows
+            .iter()
+            .filter(|row| row.kind == "blob")
+            .cloned()
+            .collect();
         if blobs.len() > MOST_FILES {
-            return Err(invalid(format!("the folder has {} files and {MOST_FILES} may be read at once", blobs.len())));
+            return Err(invalid(format!(
+                "the folder has {} files and {MOST_FILES} may be read at once",
+                blobs.len()
+            )));
         }
         let most = self.context.max_bytes;
         let room = Room(AtomicU64::new(most));
@@ -74,7 +87,10 @@ impl Asked<'_> {
         paths: &[String],
     ) -> Result<Vec<Result<File, LookupError>>, Failure> {
         if paths.len() > MOST_FILES {
-            return Err(invalid(format!("{} files are asked for and {MOST_FILES} may be", paths.len())));
+            return Err(invalid(format!(
+                "{} files are asked for and {MOST_FILES} may be",
+                paths.len()
+            )));
         }
         let most = self.context.max_bytes;
         let room = Room(AtomicU64::new(most));
@@ -114,14 +130,19 @@ impl Asked<'_> {
             .of(place.project);
         let found = self.client.pages::<TreeRow>(&call, MOST_TREE_PAGES).await?;
         if !found.complete {
-            return Err(invalid("the folder has too many files to be read at once: ask for one below it"));
+            return Err(invalid(
+                "the folder has too many files to be read at once: ask for one below it",
+            ));
         }
         // Git has no empty folders: older releases answer with nothing where newer ones say 404.
         if found.rows.is_empty() {
             return Err(LookupError::NotFound.into());
         }
         let rows = Arc::new(found.rows);
-        self.client.shared.lasting.insert(key, Lasting::Tree(Arc::clone(&rows)));
+        self.client
+            .shared
+            .lasting
+            .insert(key, Lasting::Tree(Arc::clone(&rows)));
         Ok(rows)
     }
 
@@ -132,8 +153,14 @@ impl Asked<'_> {
         }
         let project = place.project.to_string();
         let address = ["projects", &project, "repository", "blobs", id, "raw"];
-        let reply = self.client.send(&Call::get("blob", &address).at_most(most).of(place.project)).await?;
-        self.client.shared.lasting.insert(key, Lasting::Blob(reply.body.clone()));
+        let reply = self
+            .client
+            .send(&Call::get("blob", &address).at_most(most).of(place.project))
+            .await?;
+        self.client
+            .shared
+            .lasting
+            .insert(key, Lasting::Blob(reply.body.clone()));
         Ok(reply.body)
     }
 
@@ -149,7 +176,10 @@ impl Asked<'_> {
         }
         let project = place.project.to_string();
         let address = ["projects", &project, "repository", "files", path, "raw"];
-        let call = Call::get("file", &address).with("ref", place.commit.as_str()).at_most(most).of(place.project);
+        let call = Call::get("file", &address)
+            .with("ref", place.commit.as_str())
+            .at_most(most)
+            .of(place.project);
         let reply = self.client.send(&call).await?;
         let blob = header(&reply.headers, "x-gitlab-blob-id").map(str::to_owned);
         let blob = blob.ok_or_else(|| {
@@ -158,7 +188,10 @@ impl Asked<'_> {
                 problem: "the header `x-gitlab-blob-id` is missing".to_owned(),
             })
         })?;
-        let lasting = Lasting::File { blob: blob.clone(), content: reply.body.clone() };
+        let lasting = Lasting::File {
+            blob: blob.clone(),
+            content: reply.body.clone(),
+        };
         self.client.shared.lasting.insert(key, lasting);
         Ok(file(blob, &reply.body))
     }
@@ -168,7 +201,9 @@ impl Asked<'_> {
 fn check_path(path: &str) -> Result<(), Failure> {
     let wrong = path.len() > 4096
         || path.contains('\0')
-        || path.split('/').any(|segment| matches!(segment, "" | "." | ".."));
+        || path
+            .split('/')
+            .any(|segment| matches!(segment, "" | "." | ".."));
     if wrong {
         let shown: String = path.chars().take(80).collect();
         return Err(invalid(format!("`{shown}` is no path in a repository")));

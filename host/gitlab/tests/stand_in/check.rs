@@ -6,23 +6,35 @@ use penstock_gitlab::{ApiError, HookScope, WantedHook, check};
 use crate::scene::{Scene, scope};
 
 fn wanted(url: &str) -> WantedHook {
-    WantedHook { scope: scope(), url: url.to_owned() }
+    WantedHook {
+        scope: scope(),
+        url: url.to_owned(),
+    }
 }
 
 #[tokio::test]
 async fn version_user_token_and_hooks_are_told() {
     let scene = Scene::new().await;
-    let hooks = [wanted("http://127.0.0.1:9/hooks"), wanted("http://127.0.0.1:9/other")];
+    let hooks = [
+        wanted("http://127.0.0.1:9/hooks"),
+        wanted("http://127.0.0.1:9/other"),
+    ];
     let found = check(&scene.client, &hooks).await;
     assert_eq!(found.version.unwrap(), "19.1.0-ee");
     let user = found.user.unwrap();
     assert!(user.bot);
     assert_eq!(user.id, scene.user("project_1_bot_penstock"));
     let token = found.token.unwrap();
-    assert_eq!((token.scopes, token.active, token.expires_at), (vec!["api".to_owned()], true, None));
+    assert_eq!(
+        (token.scopes, token.active, token.expires_at),
+        (vec!["api".to_owned()], true, None)
+    );
     let hook = found.hooks[0].as_ref().unwrap().found.as_ref().unwrap();
     assert_eq!((hook.id, hook.signing_token), (scene.hook, Some(true)));
-    assert!(hook.events.iter().any(|event| event == "merge_requests"), "{hook:?}");
+    assert!(
+        hook.events.iter().any(|event| event == "merge_requests"),
+        "{hook:?}"
+    );
     assert!(found.hooks[1].as_ref().unwrap().found.is_none());
 }
 
@@ -33,9 +45,16 @@ async fn what_the_token_may_not_ask_does_not_hide_the_rest() {
         world.token(Token::new("glpat-weak", "weak").scopes(&["read_api"]));
     })
     .await;
-    let hook = WantedHook { scope: HookScope::Group("acme".into()), url: "http://127.0.0.1:9/hooks".into() };
+    let hook = WantedHook {
+        scope: HookScope::Group("acme".into()),
+        url: "http://127.0.0.1:9/hooks".into(),
+    };
     let found = check(&scene.client_of("glpat-weak"), &[hook]).await;
     assert!(found.version.is_ok());
     assert_eq!(found.token.unwrap().scopes, ["read_api"]);
-    assert!(matches!(found.hooks[0], Err(ApiError::Forbidden(_))), "{:?}", found.hooks);
+    assert!(
+        matches!(found.hooks[0], Err(ApiError::Forbidden(_))),
+        "{:?}",
+        found.hooks
+    );
 }

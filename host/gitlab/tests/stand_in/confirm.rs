@@ -9,7 +9,11 @@ use crate::scene::{API, FORK, Scene, commit};
 
 fn trust(found: &Confirmed) -> (Trust, bool, bool) {
     let provenance = &found.provenance;
-    (provenance.trust, provenance.confirmed, provenance.ref_protected)
+    (
+        provenance.trust,
+        provenance.confirmed,
+        provenance.ref_protected,
+    )
 }
 
 const PROTECTED: (Trust, bool, bool) = (Trust::Protected, true, true);
@@ -26,9 +30,21 @@ async fn a_push_to_a_protected_branch_is_protected() {
     assert_eq!(found.commit, Some(commit(&change.commit)));
     assert_eq!(found.head, found.commit);
     let actor = found.actor.unwrap();
-    assert_eq!((actor.username.as_str(), actor.access, actor.bot, actor.host), ("maya", Some(40), false, false));
-    let Scope::Project(project) = found.scope else { panic!() };
-    assert_eq!((project.path.as_str(), project.default_branch.as_deref(), project.visibility.as_str()), (API, Some("main"), "public"));
+    assert_eq!(
+        (actor.username.as_str(), actor.access, actor.bot, actor.host),
+        ("maya", Some(40), false, false)
+    );
+    let Scope::Project(project) = found.scope else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            project.path.as_str(),
+            project.default_branch.as_deref(),
+            project.visibility.as_str()
+        ),
+        (API, Some("main"), "public")
+    );
 }
 
 #[tokio::test]
@@ -44,7 +60,11 @@ async fn a_push_to_a_branch_that_a_wildcard_protects_is_protected() {
 #[tokio::test]
 async fn a_push_of_a_member_is_a_members_and_of_anybody_else_is_not_trusted() {
     let scene = Scene::new().await;
-    for (by, wanted, access) in [("alice", MEMBER, 30), ("rita", UNTRUSTED, 20), ("stranger", UNTRUSTED, 0)] {
+    for (by, wanted, access) in [
+        ("alice", MEMBER, 30),
+        ("rita", UNTRUSTED, 20),
+        ("stranger", UNTRUSTED, 0),
+    ] {
         let change = scene.push(API, &format!("feature-{by}"), by);
         let found = scene.confirm(&change).await;
         assert_eq!(trust(&found), wanted, "{by}");
@@ -64,7 +84,9 @@ async fn what_our_own_user_does_is_marked() {
 async fn an_older_commit_of_the_branch_keeps_its_trust_and_the_head_is_todays() {
     let scene = Scene::new().await;
     let first = scene.push(API, "main", "maya");
-    let second = scene.gitlab.push(Push::new(API, "main", "maya").write("b.txt", "b"));
+    let second = scene
+        .gitlab
+        .push(Push::new(API, "main", "maya").write("b.txt", "b"));
     let found = scene.confirm(&first).await;
     assert_eq!(trust(&found), PROTECTED);
     assert_eq!(found.commit, Some(commit(&first.commit)));
@@ -75,7 +97,11 @@ async fn an_older_commit_of_the_branch_keeps_its_trust_and_the_head_is_todays() 
 async fn a_commit_that_was_pushed_away_is_not_confirmed() {
     let scene = Scene::new().await;
     let first = scene.push(API, "feature", "alice");
-    let second = scene.gitlab.push(Push::new(API, "feature", "alice").from("main").write("b.txt", "b"));
+    let second = scene.gitlab.push(
+        Push::new(API, "feature", "alice")
+            .from("main")
+            .write("b.txt", "b"),
+    );
     let found = scene.confirm(&first).await;
     assert_eq!(trust(&found), UNCONFIRMED);
     assert_eq!(found.head, Some(commit(&second.commit)));
@@ -84,7 +110,9 @@ async fn a_commit_that_was_pushed_away_is_not_confirmed() {
 #[tokio::test]
 async fn a_payload_that_claims_another_branch_of_its_commit_is_not_confirmed() {
     let scene = Scene::new().await;
-    let change = scene.push(API, "feature", "alice").bend(|body| body["ref"] = "refs/heads/main".into());
+    let change = scene
+        .push(API, "feature", "alice")
+        .bend(|body| body["ref"] = "refs/heads/main".into());
     let found = scene.confirm(&change).await;
     assert_eq!(trust(&found), UNCONFIRMED);
 }
@@ -92,7 +120,7 @@ async fn a_payload_that_claims_another_branch_of_its_commit_is_not_confirmed() {
 #[tokio::test]
 async fn a_deleted_branch_is_about_no_code() {
     let scene = Scene::new().await;
-    scene.push(API, "feature", "alice");
+    let _ = scene.push(API, "feature", "alice");
     let change = scene.gitlab.delete_branch(API, "feature", "alice");
     let found = scene.confirm(&change).await;
     assert_eq!(trust(&found), MEMBER);
@@ -103,7 +131,9 @@ async fn a_deleted_branch_is_about_no_code() {
 async fn a_tag_is_resolved_to_its_commit_and_trusted_by_its_rules() {
     let scene = Scene::new().await;
     let head = scene.push(API, "main", "maya").commit;
-    let annotated = scene.gitlab.tag(API, "v1.0", "main", Some("Release"), "maya");
+    let annotated = scene
+        .gitlab
+        .tag(API, "v1.0", "main", Some("Release"), "maya");
     let found = scene.confirm(&annotated).await;
     assert_eq!(trust(&found), PROTECTED);
     assert_eq!(found.commit, Some(commit(&head)));
@@ -117,19 +147,23 @@ async fn a_tag_is_resolved_to_its_commit_and_trusted_by_its_rules() {
 async fn a_tag_that_moved_since_is_not_confirmed() {
     let scene = Scene::new().await;
     let first = scene.gitlab.tag(API, "v1.0", "main", None, "maya");
-    scene.push(API, "main", "maya");
-    scene.gitlab.tag(API, "v1.0", "main", None, "maya");
+    let _ = scene.push(API, "main", "maya");
+    let _ = scene.gitlab.tag(API, "v1.0", "main", None, "maya");
     assert_eq!(trust(&scene.confirm(&first).await), UNCONFIRMED);
 }
 
 #[tokio::test]
 async fn a_release_is_trusted_as_its_tag() {
     let scene = Scene::new().await;
-    scene.gitlab.tag(API, "v1.0", "main", None, "maya");
-    scene.gitlab.tag(API, "nightly", "main", None, "alice");
-    let found = scene.confirm(&scene.gitlab.release(API, "v1.0", "Notes")).await;
+    let _ = scene.gitlab.tag(API, "v1.0", "main", None, "maya");
+    let _ = scene.gitlab.tag(API, "nightly", "main", None, "alice");
+    let found = scene
+        .confirm(&scene.gitlab.release(API, "v1.0", "Notes"))
+        .await;
     assert_eq!(trust(&found), PROTECTED);
-    let found = scene.confirm(&scene.gitlab.release(API, "nightly", "Notes")).await;
+    let found = scene
+        .confirm(&scene.gitlab.release(API, "nightly", "Notes"))
+        .await;
     assert_eq!(trust(&found), MEMBER);
 }
 
@@ -140,9 +174,17 @@ async fn a_members_merge_request_is_a_members_and_a_strangers_comment_on_it_is_n
     let change = scene.gitlab.propose(Proposal::new(API, "feature", "alice"));
     let found = scene.confirm(&change).await;
     assert_eq!(trust(&found), MEMBER);
-    assert_eq!((&found.commit, &found.head), (&Some(commit(&head)), &Some(commit(&head))));
+    assert_eq!(
+        (&found.commit, &found.head),
+        (&Some(commit(&head)), &Some(commit(&head)))
+    );
     assert_eq!(found.ref_name, Some("refs/heads/feature".into()));
-    for (by, wanted) in [("alice", MEMBER), ("maya", MEMBER), ("rita", UNTRUSTED), ("stranger", UNTRUSTED)] {
+    for (by, wanted) in [
+        ("alice", MEMBER),
+        ("maya", MEMBER),
+        ("rita", UNTRUSTED),
+        ("stranger", UNTRUSTED),
+    ] {
         let note = scene.gitlab.comment(API, change.number, by, "/test");
         assert_eq!(trust(&scene.confirm(&note).await), wanted, "{by}");
     }
@@ -152,39 +194,61 @@ async fn a_members_merge_request_is_a_members_and_a_strangers_comment_on_it_is_n
 async fn a_merge_request_from_a_fork_is_never_trusted_whoever_comments() {
     let scene = Scene::new().await;
     let head = scene.push(FORK, "feature", "mallory").commit;
-    let change = scene.gitlab.propose(Proposal::new(API, "feature", "mallory").from_fork(FORK));
+    let change = scene
+        .gitlab
+        .propose(Proposal::new(API, "feature", "mallory").from_fork(FORK));
     let found = scene.confirm(&change).await;
     assert_eq!(trust(&found), UNTRUSTED);
     assert_eq!(found.commit, Some(commit(&head)));
-    assert_eq!(found.provenance.source_project.unwrap().id, scene.project(FORK));
-    let note = scene.gitlab.comment(API, change.number, "maya", "/ok-to-test");
+    assert_eq!(
+        found.provenance.source_project.unwrap().id,
+        scene.project(FORK)
+    );
+    let note = scene
+        .gitlab
+        .comment(API, change.number, "maya", "/ok-to-test");
     assert_eq!(trust(&scene.confirm(&note).await), UNTRUSTED);
 }
 
 #[tokio::test]
 async fn a_payload_that_hides_the_fork_is_found_out() {
     let scene = Scene::new().await;
-    scene.push(FORK, "feature", "mallory");
+    let _ = scene.push(FORK, "feature", "mallory");
     let own = scene.project(API).0;
-    let change = scene.gitlab.propose(Proposal::new(API, "feature", "mallory").from_fork(FORK)).bend(|body| {
-        body["object_attributes"]["source_project_id"] = own.into();
-        body["object_attributes"]["author_id"] = 1.into();
-    });
+    let change = scene
+        .gitlab
+        .propose(Proposal::new(API, "feature", "mallory").from_fork(FORK))
+        .bend(|body| {
+            body["object_attributes"]["source_project_id"] = own.into();
+            body["object_attributes"]["author_id"] = 1.into();
+        });
     let found = scene.confirm(&change).await;
     assert_eq!(trust(&found), UNTRUSTED);
-    let EventKind::MergeRequest(event) = found.kind else { panic!() };
-    assert_eq!(event.merge_request.source_project, Some(scene.project(FORK)));
+    let EventKind::MergeRequest(event) = found.kind else {
+        panic!()
+    };
+    assert_eq!(
+        event.merge_request.source_project,
+        Some(scene.project(FORK))
+    );
     assert_eq!(event.merge_request.author, scene.user("mallory"));
 }
 
 #[tokio::test]
 async fn a_comment_about_a_protected_branch_is_protected_only_for_whom_its_rules_let() {
     let scene = Scene::with(|world| {
-        world.protect(API, Protected::new("release/*").push(&[Allowed::Nobody]).merge(&[Allowed::From(Access::Maintainer)]));
+        world.protect(
+            API,
+            Protected::new("release/*")
+                .push(&[Allowed::Nobody])
+                .merge(&[Allowed::From(Access::Maintainer)]),
+        );
     })
     .await;
-    scene.push(API, "release/1", "maya");
-    let change = scene.gitlab.propose(Proposal::new(API, "release/1", "maya"));
+    let _ = scene.push(API, "release/1", "maya");
+    let change = scene
+        .gitlab
+        .propose(Proposal::new(API, "release/1", "maya"));
     for (by, wanted) in [
         ("maya", PROTECTED),
         ("alice", (Trust::Member, true, true)),
@@ -198,10 +262,10 @@ async fn a_comment_about_a_protected_branch_is_protected_only_for_whom_its_rules
 #[tokio::test]
 async fn a_merge_request_whose_branch_is_gone_still_has_its_commit() {
     let scene = Scene::new().await;
-    scene.push(API, "feature", "alice");
+    let _ = scene.push(API, "feature", "alice");
     let change = scene.gitlab.propose(Proposal::new(API, "feature", "alice"));
-    scene.gitlab.close(API, change.number, "alice");
-    scene.gitlab.delete_branch(API, "feature", "alice");
+    let _ = scene.gitlab.close(API, change.number, "alice");
+    let _ = scene.gitlab.delete_branch(API, "feature", "alice");
     assert_eq!(trust(&scene.confirm(&change).await), MEMBER);
 }
 
@@ -209,8 +273,12 @@ async fn a_merge_request_whose_branch_is_gone_still_has_its_commit() {
 async fn a_commit_of_a_fork_is_not_ours_because_it_can_be_read() {
     let scene = Scene::new().await;
     let foreign = scene.push(FORK, "feature", "mallory").commit;
-    scene.gitlab.propose(Proposal::new(API, "feature", "mallory").from_fork(FORK));
-    let note = scene.gitlab.comment_on_commit(API, &foreign, "maya", "/test");
+    let _ = scene
+        .gitlab
+        .propose(Proposal::new(API, "feature", "mallory").from_fork(FORK));
+    let note = scene
+        .gitlab
+        .comment_on_commit(API, &foreign, "maya", "/test");
     assert_eq!(trust(&scene.confirm(&note).await), UNCONFIRMED);
     let ours = scene.push(API, "feature", "alice").commit;
     let note = scene.gitlab.comment_on_commit(API, &ours, "maya", "/test");
@@ -225,17 +293,24 @@ async fn a_body_that_names_another_tenants_project_by_id_is_out_of_scope() {
     let victim = scene.project(FORK);
     let change = scene.push(API, "feature", "alice");
     let mut parsed = scene.parsed(&change);
-    let ScopeClaim::Project { id, .. } = &mut parsed.scope else { panic!() };
+    let ScopeClaim::Project { id, .. } = &mut parsed.scope else {
+        panic!()
+    };
     *id = victim;
     let found = scene.try_confirm(&parsed).await;
-    assert!(matches!(found, Err(ConfirmError::OutOfScope { ref path, .. }) if path == FORK), "{found:?}");
+    assert!(
+        matches!(found, Err(ConfirmError::OutOfScope { ref path, .. }) if path == FORK),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_project_that_gitlab_does_not_show_is_not_confirmed() {
     let scene = Scene::new().await;
     let mut parsed = scene.parsed(&scene.push(API, "main", "maya"));
-    let ScopeClaim::Project { id, .. } = &mut parsed.scope else { panic!() };
+    let ScopeClaim::Project { id, .. } = &mut parsed.scope else {
+        panic!()
+    };
     *id = penstock_model::id::ProjectId(999_999);
     let found = scene.try_confirm(&parsed).await.unwrap();
     assert_eq!(trust(&found), UNCONFIRMED);
@@ -248,21 +323,33 @@ async fn a_group_event_is_confirmed_by_the_groups_id() {
     let scene = Scene::new().await;
     let parsed = scene.parsed(&scene.gitlab.join("acme/sub", "stranger", Access::Developer));
     let found = scene.try_confirm(&parsed).await.unwrap();
-    let Scope::Group(group) = &found.scope else { panic!() };
+    let Scope::Group(group) = &found.scope else {
+        panic!()
+    };
     assert_eq!(group.path, "acme/sub");
     assert_eq!(found.provenance.trust, Trust::Untrusted);
     let other = HookScope::Group("elsewhere".to_owned());
     let found = confirm(&scene.client, &parsed, &other, &scene.own).await;
-    assert!(matches!(found, Err(ConfirmError::OutOfScope { .. })), "{found:?}");
+    assert!(
+        matches!(found, Err(ConfirmError::OutOfScope { .. })),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_gitlab_that_is_away_never_widens_and_is_asked_again() {
-    for path in ["/projects/[0-9]+$", "/members/all/", "/repository/branches/", "/users/"] {
+    for path in [
+        "/projects/[0-9]+$",
+        "/members/all/",
+        "/repository/branches/",
+        "/users/",
+    ] {
         for how in [Break::Status(502), Break::RateLimited(Some(0)), Break::Cut] {
             let scene = Scene::new().await;
             let parsed = scene.parsed(&scene.push(API, "feature", "alice"));
-            scene.gitlab.order(Fault::new("GET", path, how.clone()).times(1));
+            scene
+                .gitlab
+                .order(Fault::new("GET", path, how.clone()).times(1));
             let found = scene.try_confirm(&parsed).await;
             assert!(
                 matches!(found, Err(ConfirmError::Api(ApiError::Unavailable { .. }))),
@@ -278,7 +365,9 @@ async fn a_gitlab_that_is_away_never_widens_and_is_asked_again() {
 async fn members_that_gitlab_does_not_show_have_no_rights() {
     let scene = Scene::new().await;
     let parsed = scene.parsed(&scene.push(API, "feature", "alice"));
-    scene.gitlab.order(Fault::new("GET", "/members/all/", Break::Status(403)));
+    scene
+        .gitlab
+        .order(Fault::new("GET", "/members/all/", Break::Status(403)));
     let found = scene.try_confirm(&parsed).await.unwrap();
     assert_eq!(trust(&found), UNCONFIRMED);
     assert_eq!(found.actor.unwrap().access, None);
@@ -292,7 +381,10 @@ async fn rights_are_asked_for_once_a_minute_and_heads_every_time() {
         scene.try_confirm(&parsed).await.unwrap();
     }
     assert_eq!(scene.gitlab.calls_to("GET", "/members/all/").len(), 1);
-    assert_eq!(scene.gitlab.calls_to("GET", "/repository/branches/").len(), 3);
+    assert_eq!(
+        scene.gitlab.calls_to("GET", "/repository/branches/").len(),
+        3
+    );
     scene.client.forget_rights();
     scene.try_confirm(&parsed).await.unwrap();
     assert_eq!(scene.gitlab.calls_to("GET", "/members/all/").len(), 2);

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use penstock_doubles::gitlab::{Access, Change, GitLab, Hook, ProjectSeed, Protected, Push, Token, Visibility, World};
+use penstock_doubles::gitlab::{
+    Access, Change, GitLab, Hook, ProjectSeed, Protected, Push, Token, Visibility, World,
+};
 use penstock_gitlab::{
-    Accepted, CallReport, Client, ClientSettings, ConfirmError, Confirmed, HookScope, Keys, Observer, OwnUsers, Parsed,
-    Redaction, confirm, parse, verify,
+    Accepted, CallReport, Client, ClientSettings, ConfirmError, Confirmed, HookScope, Keys,
+    Observer, OwnUsers, Parsed, Redaction, confirm, parse, verify,
 };
 use penstock_model::admit::ProjectOf;
 use penstock_model::id::{CommitId, ProjectId, Timestamp, UserId};
@@ -43,7 +45,10 @@ impl Scene {
         for name in ["alice", "maya", "rita", "mallory", "stranger"] {
             world.user(name);
         }
-        world.bot("project_1_bot_penstock").group("acme").group("acme/sub");
+        world
+            .bot("project_1_bot_penstock")
+            .group("acme")
+            .group("acme/sub");
         world.project(
             ProjectSeed::new(API)
                 .visibility(Visibility::Public)
@@ -66,12 +71,22 @@ impl Scene {
         let calls = Arc::new(Calls::default());
         let settings = ClientSettings::new(gitlab.url(), Secret::new("glpat-ours"));
         let client = Client::new(settings, Arc::clone(&calls) as Arc<dyn Observer>).unwrap();
-        Self { gitlab, hook, client, calls, own }
+        Self {
+            gitlab,
+            hook,
+            client,
+            calls,
+            own,
+        }
     }
 
     /// A client with another token.
     pub(crate) fn client_of(&self, token: &str) -> Client {
-        Client::new(ClientSettings::new(self.gitlab.url(), Secret::new(token)), Arc::new(())).unwrap()
+        Client::new(
+            ClientSettings::new(self.gitlab.url(), Secret::new(token)),
+            Arc::new(()),
+        )
+        .unwrap()
     }
 
     pub(crate) fn project(&self, path: &str) -> ProjectId {
@@ -95,7 +110,13 @@ impl Scene {
         let delivery = change.delivery(self.hook);
         let keys = Keys::new(vec![], vec![Secret::new(KEY)]).unwrap();
         let body = verify(&keys, &delivery.headers, delivery.body, Timestamp::now()).unwrap();
-        body.within(&scope(), &"main".into(), &"acme".into(), &Redaction::default()).unwrap()
+        body.within(
+            &scope(),
+            &"main".into(),
+            &"acme".into(),
+            &Redaction::default(),
+        )
+        .unwrap()
     }
 
     pub(crate) fn parsed(&self, change: &Change) -> Parsed {
@@ -112,7 +133,9 @@ impl Scene {
 
     /// Pushes one file to a branch.
     pub(crate) fn push(&self, project: &str, branch: &str, by: &str) -> Change {
-        self.gitlab.push(Push::new(project, branch, by).write(&format!("{branch}.txt"), format!("by {by}\n")))
+        self.gitlab.push(
+            Push::new(project, branch, by).write(&format!("{branch}.txt"), format!("by {by}\n")),
+        )
     }
 }
 

@@ -12,20 +12,39 @@ use super::{ClusterAccess, ClusterConfig, LinksConfig};
 /// Bytes of a kubeconfig.
 const MAX_KUBECONFIG: u64 = 1024 * 1024;
 
-pub(super) fn read(sections: &Sections<'_>, files: &Files<'_>, public: bool) -> Listed<ClusterConfig> {
-    let mut names = Names::new();
-    let read: Vec<Option<ClusterConfig>> =
-        sections.list("clusters").iter().map(|item| cluster(*item, files, public, &mut names)).collect();
-    Listed { read: read.into_iter().collect(), names }
+pub(super) fn read(
+    sections: &Sections<'_>,
+    files: &Files<'_>,
+    public: bool,
+) -> Listed<ClusterConfig> {
+    let mut names = Names::default();
+    let read: Vec<Option<ClusterConfig>> = sections
+        .list("clusters")
+        .iter()
+        .map(|item| cluster(*item, files, public, &mut names))
+        .collect();
+    Listed {
+        read: read.into_iter().collect(),
+        names,
+    }
 }
 
-fn cluster(item: Item<'_>, files: &Files<'_>, public: bool, names: &mut Names) -> Option<ClusterConfig> {
+fn cluster(
+    item: Item<'_>,
+    files: &Files<'_>,
+    public: bool,
+    names: &mut Names,
+) -> Option<ClusterConfig> {
     let reader = item.map("a cluster")?;
     let named = named(&reader, names, "clusters");
     let access = access(&reader, files);
     let links = links(&reader, public);
     reader.finish();
-    Some(ClusterConfig { name: named?.into(), access: access?, links: links? })
+    Some(ClusterConfig {
+        name: named?.into(),
+        access: access?,
+        links: links?,
+    })
 }
 
 fn access(reader: &Reader<'_>, files: &Files<'_>) -> Option<ClusterAccess> {
@@ -40,14 +59,22 @@ fn access(reader: &Reader<'_>, files: &Files<'_>) -> Option<ClusterAccess> {
     let inside = reader.or("in-cluster", false, Item::truth);
     let (path, context, inside) = (path?, context?, inside?);
     if let (Some((item, _)), None) = (&context, &path) {
-        return item.wrong("`context` chooses within a `kubeconfig`, and there is none", None);
+        return item.wrong(
+            "`context` chooses within a `kubeconfig`, and there is none",
+            None,
+        );
     }
     match (path, inside) {
-        (Some(path), false) => Some(ClusterAccess::Kubeconfig { path, context: context.map(|(_, text)| text) }),
+        (Some(path), false) => Some(ClusterAccess::Kubeconfig {
+            path,
+            context: context.map(|(_, text)| text),
+        }),
         (None, true) => Some(ClusterAccess::InCluster),
         _ => {
             let help = "write `kubeconfig: PATH`, or `in-cluster: true` for the cluster that the host runs in".to_owned();
-            reader.collector.open(reader.spot(), "a cluster is reached in one way", Some(help));
+            reader
+                .collector
+                .open(reader.spot(), "a cluster is reached in one way", Some(help));
             None
         }
     }
@@ -63,13 +90,19 @@ enum Kind {
 fn links(reader: &Reader<'_>, public: bool) -> Option<LinksConfig> {
     let url = reader.maybe("dashboard-url", |item| {
         let url = base_url(item)?;
-        BaseUrl::parse(&url).map_or_else(|error| item.wrong(error.to_string(), None), |_| Some((item, url)))
+        BaseUrl::parse(&url).map_or_else(
+            |error| item.wrong(error.to_string(), None),
+            |_| Some((item, url)),
+        )
     });
     let links = reader.optional("links");
     let url = url?;
     let Some(item) = links else {
         return match url {
-            Some((item, _)) => item.wrong("`dashboard-url` is used by no `links`", "write `links: tekton-dashboard` or `links: openshift-console`".to_owned()),
+            Some((item, _)) => item.wrong(
+                "`dashboard-url` is used by no `links`",
+                "write `links: tekton-dashboard` or `links: openshift-console`".to_owned(),
+            ),
             None => Some(LinksConfig::None),
         };
     };
@@ -78,7 +111,10 @@ fn links(reader: &Reader<'_>, public: bool) -> Option<LinksConfig> {
         let run = custom.required("run").and_then(template);
         let task = custom.maybe("task", template);
         custom.finish();
-        return Some(LinksConfig::Custom { run: run?, task: task? });
+        return Some(LinksConfig::Custom {
+            run: run?,
+            task: task?,
+        });
     }
     let kind = item.one_of(&[
         ("tekton-dashboard", Kind::Tekton),
@@ -87,16 +123,26 @@ fn links(reader: &Reader<'_>, public: bool) -> Option<LinksConfig> {
     ])?;
     let needed = |url: Option<(Item<'_>, String)>| match url {
         Some((_, url)) => Some(url),
-        None => item.wrong("these links need `dashboard-url`", "write `dashboard-url: https://…` beside it".to_owned()),
+        None => item.wrong(
+            "these links need `dashboard-url`",
+            "write `dashboard-url: https://…` beside it".to_owned(),
+        ),
     };
     match kind {
         Kind::Tekton => needed(url).map(LinksConfig::TektonDashboard),
         Kind::Openshift => needed(url).map(LinksConfig::OpenshiftConsole),
-        Kind::Penstock if !public => item.wrong("these links need `public-url`", "set `public-url` to this host's address".to_owned()),
+        Kind::Penstock if !public => item.wrong(
+            "these links need `public-url`",
+            "set `public-url` to this host's address".to_owned(),
+        ),
         Kind::Penstock => Some(LinksConfig::Penstock),
     }
 }
 
 fn template(item: Item<'_>) -> Option<String> {
-    item.parsed(|text| UrlTemplate::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string()))
+    item.parsed(|text| {
+        UrlTemplate::parse(text)
+            .map(|_| text.to_owned())
+            .map_err(|error| error.to_string())
+    })
 }

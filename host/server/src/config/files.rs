@@ -36,7 +36,11 @@ pub(super) struct Files<'e> {
 impl<'e> Files<'e> {
     /// Files beside a configuration in this folder.
     pub(super) fn new(base: PathBuf, environment: Environment<'e>) -> Self {
-        Self { base, environment, seen: RefCell::default() }
+        Self {
+            base,
+            environment,
+            seen: RefCell::default(),
+        }
     }
 
     /// What was read.
@@ -60,7 +64,9 @@ impl<'e> Files<'e> {
     fn open(&self, named: &str, most: u64) -> Result<Vec<u8>, String> {
         let path = Path::new(named);
         let (folder, inside) = if path.is_absolute() {
-            let name = path.file_name().ok_or_else(|| format!("`{named}` names no file"))?;
+            let name = path
+                .file_name()
+                .ok_or_else(|| format!("`{named}` names no file"))?;
             (path.parent().unwrap_or(path), Path::new(name))
         } else {
             (self.base.as_path(), path)
@@ -83,12 +89,16 @@ impl<'e> Files<'e> {
     /// A secret by its reference. What stands there in its stead is never repeated: it may be the secret itself.
     pub(super) fn secret(&self, item: Item<'_>) -> Option<Secret> {
         let refuse = |message: &str, help: &str| {
-            item.collector.hidden(item.spot(), message, Some(help.to_owned()));
+            item.collector
+                .hidden(item.spot(), message, Some(help.to_owned()));
             None
         };
         const HELP: &str = "write `{ file: PATH }` or `{ env: NAME }`";
         let Value::Map(entries) = &item.node.value else {
-            return refuse("a secret never stands in the configuration itself, only where it is found", HELP);
+            return refuse(
+                "a secret never stands in the configuration itself, only where it is found",
+                HELP,
+            );
         };
         let [(key, node)] = entries.as_slice() else {
             return refuse("a secret is named by one reference", HELP);
@@ -97,32 +107,50 @@ impl<'e> Files<'e> {
         match key.text.as_str() {
             "file" => {
                 item.collector.knows("file");
-                self.from_file(inner)
+                self.in_file(inner)
             }
             "env" => {
                 item.collector.knows("env");
                 let name = inner.text()?;
+                let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                if !name.chars().all(fits) {
+                    return refuse("this is no name of a variable", "write `{ env: NAME }`");
+                }
                 let found = (self.environment)(name).filter(|value| !value.is_empty());
                 found.map(Secret::new).or_else(|| {
-                    inner.wrong(format!("the environment has no variable `{name}`, or it is empty"), None)
+                    inner.wrong(
+                        format!("the environment has no variable `{name}`, or it is empty"),
+                        None,
+                    )
                 })
             }
             "vault" => refuse(
                 "secrets from Vault are not built yet in this release",
                 "let an agent write it into a file, and write `{ file: PATH }`",
             ),
-            _ => refuse(&format!("a secret is found by {}", listed(&["file", "env"])), HELP),
+            _ => refuse(
+                &format!("a secret is found by {}", listed(&["file", "env"])),
+                HELP,
+            ),
         }
     }
 
-    fn from_file(&self, item: Item<'_>) -> Option<Secret> {
+    fn in_file(&self, item: Item<'_>) -> Option<Secret> {
         let named = item.text()?;
         let bytes = match self.read(named, MAX_SECRET) {
             Ok(bytes) => bytes,
-            Err(why) => return item.wrong(why, None),
+            Err(why) => {
+                // A name that leads to no file may be a secret that was pasted.
+                let why = why.replace(&format!("`{named}`"), "the file that is named here");
+                item.collector.hidden(item.spot(), why, None);
+                return None;
+            }
         };
         let text = String::from_utf8(bytes).ok();
-        let Some(text) = text.as_deref().map(|text| text.trim_end_matches(['\n', '\r'])) else {
+        let Some(text) = text
+            .as_deref()
+            .map(|text| text.trim_end_matches(['\n', '\r']))
+        else {
             return item.wrong(format!("`{named}` is no text"), None);
         };
         if text.is_empty() {
@@ -134,7 +162,11 @@ impl<'e> Files<'e> {
     /// One secret, or a list of them while one is rotated.
     pub(super) fn secrets(&self, item: Item<'_>) -> Option<Vec<Secret>> {
         if matches!(item.node.value, Value::List(_)) {
-            let read: Vec<Option<Secret>> = item.list()?.into_iter().map(|item| self.secret(item)).collect();
+            let read: Vec<Option<Secret>> = item
+                .list()?
+                .into_iter()
+                .map(|item| self.secret(item))
+                .collect();
             return read.into_iter().collect();
         }
         Some(vec![self.secret(item)?])

@@ -15,9 +15,12 @@ const CALLS_PER_MINUTE: u32 = 1_600;
 const MAX_BUNDLE: u64 = 1024 * 1024;
 
 pub(super) fn read(sections: &Sections<'_>, files: &Files<'_>) -> Option<Vec<GitlabConfig>> {
-    let mut names = Names::new();
-    let read: Vec<Option<GitlabConfig>> =
-        sections.list("gitlab").iter().map(|item| instance(*item, files, &mut names)).collect();
+    let mut names = Names::default();
+    let read: Vec<Option<GitlabConfig>> = sections
+        .list("gitlab")
+        .iter()
+        .map(|item| instance(*item, files, &mut names))
+        .collect();
     read.into_iter().collect()
 }
 
@@ -29,11 +32,14 @@ fn instance(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<Gitl
     let certificate = reader.maybe("ca", |item| certificate(item, files));
     let calls_per_minute = reader.or("calls-per-minute", CALLS_PER_MINUTE, Item::count);
     let redact = reader.each("redact", |item| item.parsed(pointer));
-    let mut hooks = Names::new();
+    let mut hooks = Names::default();
     let hooks: Option<Vec<HookConfig>> = match reader.optional("hooks") {
         None => Some(Vec::new()),
         Some(list) => list.list().and_then(|items| {
-            let read: Vec<Option<HookConfig>> = items.into_iter().map(|item| hook(item, files, &mut hooks)).collect();
+            let read: Vec<Option<HookConfig>> = items
+                .into_iter()
+                .map(|item| hook(item, files, &mut hooks))
+                .collect();
             read.into_iter().collect()
         }),
     };
@@ -51,28 +57,45 @@ fn instance(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<Gitl
 
 /// The required `name`, remembered.
 pub(super) fn named(reader: &Reader<'_>, names: &mut Names, what: &str) -> Option<String> {
-    let item = reader.required("name")?;
-    let name = name(item)?;
-    remember(names, what, &name, item);
-    Some(name)
+    let read = reader
+        .required("name")
+        .and_then(|item| Some((item, name(item)?)));
+    match read {
+        Some((item, name)) => {
+            remember(names, what, &name, item);
+            Some(name)
+        }
+        None => {
+            names.lose();
+            None
+        }
+    }
 }
 
 fn certificate(item: Item<'_>, files: &Files<'_>) -> Option<Vec<u8>> {
     let named = item.text()?;
     match files.read(named, MAX_BUNDLE) {
-        Ok(bytes) if bytes.windows(27).any(|part| part == b"-----BEGIN CERTIFICATE-----") => Some(bytes),
+        Ok(bytes)
+            if bytes
+                .windows(27)
+                .any(|part| part == b"-----BEGIN CERTIFICATE-----") =>
+        {
+            Some(bytes)
+        }
         Ok(_) => item.wrong(format!("`{named}` holds no certificate in PEM"), None),
         Err(why) => item.wrong(why, None),
     }
 }
 
 fn pointer(text: &str) -> Result<String, String> {
-    Redaction::new(&[text.to_owned()]).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    Redaction::new(&[text.to_owned()])
+        .map(|_| text.to_owned())
+        .map_err(|error| error.to_string())
 }
 
 fn hook(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<HookConfig> {
     let reader = item.map("a hook")?;
-    let named = named(&reader, names, "hooks of this instance");
+    let named = named(&reader, names, "hooks");
     let scope = reader.required("scope").and_then(scope);
     let tokens = reader.or("token", Vec::new(), |item| files.secrets(item));
     let signing_tokens = reader.or("signing-token", Vec::new(), |item| files.secrets(item));
@@ -81,24 +104,35 @@ fn hook(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<HookConf
     let (tokens, signing_tokens) = (tokens?, signing_tokens?);
     if let Err(error) = Keys::new(tokens.clone(), signing_tokens.clone()) {
         let help = "write `signing-token: { file: PATH }` (GitLab 19.0 and later) or `token: { file: PATH }`";
-        item.collector.open(spot, error.to_string(), Some(help.to_owned()));
+        item.collector
+            .open(spot, error.to_string(), Some(help.to_owned()));
         return None;
     }
-    Some(HookConfig { name: named?.into(), scope: scope?, tokens, signing_tokens })
+    Some(HookConfig {
+        name: named?.into(),
+        scope: scope?,
+        tokens,
+        signing_tokens,
+    })
 }
 
 fn scope(item: Item<'_>) -> Option<HookScope> {
     let reader = item.map("the scope of a hook")?;
     let group = reader.maybe("group", |item| item.parsed(path).map(HookScope::Group));
     let project = reader.maybe("project", |item| item.parsed(path).map(HookScope::Project));
-    let id = reader.maybe("project-id", |item| Some(HookScope::ProjectId(ProjectId(item.count()?))));
+    let id = reader.maybe("project-id", |item| {
+        Some(HookScope::ProjectId(ProjectId(item.count()?)))
+    });
     let instance = reader.maybe("instance", |item| match item.truth()? {
         true => Some(HookScope::Instance),
         false => item.wrong("`instance` is `true` or left out", None),
     });
     let spot = reader.spot();
     reader.finish();
-    let scopes: Vec<HookScope> = [group?, project?, id?, instance?].into_iter().flatten().collect();
+    let scopes: Vec<HookScope> = [group?, project?, id?, instance?]
+        .into_iter()
+        .flatten()
+        .collect();
     <[HookScope; 1]>::try_from(scopes).map(|[scope]| scope).ok().or_else(|| {
         let help = "write one of `{ group: PATH }`, `{ project: PATH }`, `{ project-id: NUMBER }` and `{ instance: true }`";
         item.collector.open(spot, "a hook has one scope", Some(help.to_owned()));
@@ -115,6 +149,9 @@ fn path(text: &str) -> Result<String, String> {
     if text.split('/').all(fits) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{}` is no full path such as `acme/payments`; patterns belong to tenants", super::reader::cut(text)))
+        Err(format!(
+            "`{}` is no full path such as `acme/payments`; patterns belong to tenants",
+            super::reader::cut(text)
+        ))
     }
 }

@@ -32,28 +32,43 @@ const GITLAB: &[(&str, GitlabRead)] = &[
     ("merge-requests", GitlabRead::MergeRequests),
     ("members", GitlabRead::Members),
 ];
-const CLUSTER: &[(&str, ClusterRead)] = &[("places", ClusterRead::Places), ("runs", ClusterRead::Runs)];
+const CLUSTER: &[(&str, ClusterRead)] =
+    &[("places", ClusterRead::Places), ("runs", ClusterRead::Runs)];
 
 pub(super) fn read(sections: &Sections<'_>, files: &Files<'_>) -> Listed<PluginConfig> {
-    let mut names = Names::new();
-    let read: Vec<Option<PluginConfig>> =
-        sections.list("plugins").iter().map(|item| plugin(*item, files, &mut names)).collect();
-    Listed { read: read.into_iter().collect(), names }
+    let mut names = Names::default();
+    let read: Vec<Option<PluginConfig>> = sections
+        .list("plugins")
+        .iter()
+        .map(|item| plugin(*item, files, &mut names))
+        .collect();
+    Listed {
+        read: read.into_iter().collect(),
+        names,
+    }
 }
 
 fn plugin(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<PluginConfig> {
     let reader = item.map("a plugin")?;
     let named = named(&reader, names, "plugins");
-    let file = reader.required("source").and_then(|item| source(item, files));
-    let digest = reader
-        .required("digest")
-        .and_then(|item| item.parsed(|text| Digest::parse(text).map_err(|error| error.to_string())));
-    let settings = reader.or("settings", "{}".to_owned(), |item| Some(item.node.to_json().to_string()));
+    let file = reader
+        .required("source")
+        .and_then(|item| source(item, files));
+    let digest = reader.required("digest").and_then(|item| {
+        item.parsed(|text| Digest::parse(text).map_err(|error| error.to_string()))
+    });
+    let settings = reader.or("settings", "{}".to_owned(), |item| {
+        Some(item.node.to_json().to_string())
+    });
     let grants = reader.or("grants", Grants::default(), grants);
     let limits = reader.or("limits", Limits::default(), limits);
     if let Some(item) = reader.optional("signature") {
         let help = "leave it out: the digest pins the component's bytes".to_owned();
-        item.collector.hidden(item.spot(), "signatures are not checked yet in this release", Some(help));
+        item.collector.hidden(
+            item.spot(),
+            "signatures are not checked yet in this release",
+            Some(help),
+        );
     }
     reader.finish();
     Some(PluginConfig {
@@ -69,25 +84,36 @@ fn plugin(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<Plugin
 fn source(item: Item<'_>, files: &Files<'_>) -> Option<PathBuf> {
     let text = item.text()?;
     match text.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => Some(files.path(path.strip_prefix("//").unwrap_or(path))),
+        Some(("file", path)) if !path.is_empty() => {
+            Some(files.path(path.strip_prefix("//").unwrap_or(path)))
+        }
         // Such an address may hold a password.
         Some(("oci" | "https", _)) => {
-            let help = "fetch the component and write `file:PATH`; its digest pins it all the same".to_owned();
-            item.collector.hidden(item.spot(), "plugins from a registry or a server are not built yet in this release", Some(help));
+            let help = "fetch the component and write `file:PATH`; its digest pins it all the same"
+                .to_owned();
+            item.collector.hidden(
+                item.spot(),
+                "plugins from a registry or a server are not built yet in this release",
+                Some(help),
+            );
             None
         }
         _ => {
-            item.collector.hidden(item.spot(), "this is no source of a plugin", Some("write `file:PATH`".to_owned()));
+            item.collector.hidden(
+                item.spot(),
+                "this is no source of a plugin",
+                Some("write `file:PATH`".to_owned()),
+            );
             None
         }
     }
 }
 
 fn grants(item: Item<'_>) -> Option<Grants> {
-    let reader = item.map("a plugin's grants")?;
+    let reader = item.map("`grants`")?;
     let base = grant(&reader);
     let from_fork = reader.maybe("from-fork", |item| {
-        let reader = item.map("a plugin's grants for forks")?;
+        let reader = item.map("`from-fork`")?;
         let grant = grant(&reader);
         reader.finish();
         Some((item, grant?))
@@ -98,10 +124,17 @@ fn grants(item: Item<'_>) -> Option<Grants> {
         && base.meet(from_fork) != *from_fork
     {
         let help = "write it into `grants` too, or leave it out of `from-fork`".to_owned();
-        item.collector.open(item.spot(), "forks are granted what `grants` itself does not grant", Some(help));
+        item.collector.open(
+            item.spot(),
+            "forks are granted what `grants` itself does not grant",
+            Some(help),
+        );
         return None;
     }
-    Some(Grants { base, from_fork: from_fork.map(|(_, grant)| grant).unwrap_or_default() })
+    Some(Grants {
+        base,
+        from_fork: from_fork.map(|(_, grant)| grant).unwrap_or_default(),
+    })
 }
 
 fn grant(reader: &Reader<'_>) -> Option<Grant> {
@@ -124,33 +157,61 @@ fn grant(reader: &Reader<'_>) -> Option<Grant> {
     })
 }
 
-fn words<T: Copy + Ord>(reader: &Reader<'_>, key: &'static str, words: &[(&'static str, T)]) -> Option<BTreeSet<T>> {
-    reader.each(key, |item| item.one_of(words)).map(|list| list.into_iter().collect())
+fn words<T: Copy + Ord>(
+    reader: &Reader<'_>,
+    key: &'static str,
+    words: &[(&'static str, T)],
+) -> Option<BTreeSet<T>> {
+    reader
+        .each(key, |item| item.one_of(words))
+        .map(|list| list.into_iter().collect())
 }
 
 /// A host, and a port if it isn't 443: no scheme and no path.
 fn host(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | ':');
+    let fits =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | ':');
     if text.chars().all(fits) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{}` is no host such as `hub.example.com`", cut(text)))
+        Err(format!(
+            "`{}` is no host such as `hub.example.com`",
+            cut(text)
+        ))
     }
 }
 
 fn limits(item: Item<'_>) -> Option<Limits> {
-    let reader = item.map("a plugin's limits")?;
+    let reader = item.map("`limits`")?;
     let usual = Limits::default();
-    let time = |key: &'static str, usual| reader.or(key, usual, |item| item.parsed(unit::duration));
-    let size = |key: &'static str, usual| reader.or(key, usual, |item| item.parsed(unit::bytes));
+    let time =
+        |key: &'static str, usual| reader.or(key, usual, |item| item.quantity(unit::duration));
+    let size = |key: &'static str, usual| reader.or(key, usual, |item| item.quantity(unit::bytes));
     let count = |key: &'static str, usual: u32| reader.or(key, usual, Item::count);
     let read = (
         (time("cpu", usual.cpu), time("deadline", usual.deadline)),
-        (size("memory", usual.memory), size("output", usual.output), size("log", usual.log)),
-        (size("host-call-bytes", usual.host_call_bytes), size("total-bytes", usual.total_bytes)),
-        (size("state-bytes", usual.state_bytes), size("record", usual.record), size("component", usual.component)),
-        (count("host-calls", usual.host_calls), count("effects", usual.effects)),
-        (count("state-keys", usual.state_keys), count("concurrency", usual.concurrency)),
+        (
+            size("memory", usual.memory),
+            size("output", usual.output),
+            size("log", usual.log),
+        ),
+        (
+            size("host-call-bytes", usual.host_call_bytes),
+            size("total-bytes", usual.total_bytes),
+        ),
+        (
+            size("state-bytes", usual.state_bytes),
+            size("record", usual.record),
+            size("component", usual.component),
+        ),
+        (
+            count("host-calls", usual.host_calls),
+            count("effects", usual.effects),
+        ),
+        (
+            count("state-keys", usual.state_keys),
+            count("concurrency", usual.concurrency),
+        ),
     );
     reader.finish();
     let (times, sizes, bytes, kept, calls, counts) = read;

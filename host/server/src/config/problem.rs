@@ -59,12 +59,27 @@ impl fmt::Display for Problem {
         if self.line == 0 {
             writeln!(f, "{:margin$}--> {}", "", self.file.display())?;
         } else {
-            writeln!(f, "{:margin$}--> {}:{}:{}", "", self.file.display(), self.line, self.column)?;
+            writeln!(
+                f,
+                "{:margin$}--> {}:{}:{}",
+                "",
+                self.file.display(),
+                self.line,
+                self.column
+            )?;
         }
         if let Some(shown) = &self.line_shown {
             writeln!(f, "{:margin$} |", "")?;
             writeln!(f, "{} | {}", self.line, shown.text)?;
-            writeln!(f, "{:margin$} | {:before$}{:^<marked$}", "", "", "", before = shown.before, marked = shown.marked)?;
+            writeln!(
+                f,
+                "{:margin$} | {:before$}{:^<marked$}",
+                "",
+                "",
+                "",
+                before = shown.before,
+                marked = shown.marked
+            )?;
         }
         if let Some(help) = &self.help {
             writeln!(f, "{:margin$} = help: {help}", "")?;
@@ -110,7 +125,12 @@ impl Collector {
     }
 
     fn note(&self, spot: Spot, message: String, help: Option<String>, open: bool) {
-        self.faults.borrow_mut().push(Fault { spot, message, help, open });
+        self.faults.borrow_mut().push(Fault {
+            spot,
+            message,
+            help,
+            open,
+        });
     }
 
     /// A key that the schema has.
@@ -125,7 +145,10 @@ impl Collector {
 
     /// Where something stands, for a message about something elsewhere.
     pub(super) fn place(&self, spot: Spot) -> String {
-        let path = self.sources.get(spot.file).map(|source| source.path.display().to_string());
+        let path = self
+            .sources
+            .get(spot.file)
+            .map(|source| source.path.display().to_string());
         format!("{}:{}:{}", path.unwrap_or_default(), spot.line, spot.column)
     }
 
@@ -134,7 +157,11 @@ impl Collector {
         let mut faults = self.faults.borrow().clone();
         faults.sort_by_key(|fault| (fault.spot.file, fault.spot.line, fault.spot.column));
         let problem = |fault: Fault| Problem {
-            file: self.sources.get(fault.spot.file).map(|source| source.path.clone()).unwrap_or_default(),
+            file: self
+                .sources
+                .get(fault.spot.file)
+                .map(|source| source.path.clone())
+                .unwrap_or_default(),
             line: fault.spot.line,
             column: fault.spot.column,
             line_shown: self.show(&fault, roots.get(fault.spot.file).and_then(Option::as_ref)),
@@ -148,7 +175,10 @@ impl Collector {
         let root = root?;
         let source = self.sources.get(fault.spot.file)?;
         let line = source.text.lines().nth(fault.spot.line.checked_sub(1)?)?;
-        let first = fault.spot.start.checked_sub(fault.spot.column.checked_sub(1)?)?;
+        let first = fault
+            .spot
+            .start
+            .checked_sub(fault.spot.column.checked_sub(1)?)?;
         let mut words = Vec::new();
         collect(root, &self.known.borrow(), &mut words);
         let mut text = String::new();
@@ -161,21 +191,30 @@ impl Collector {
             let shown = match word {
                 _ if own && fault.open => true,
                 Some(word) => word.known,
-                None => matches!(c, ' ' | '\t' | '{' | '}' | '[' | ']' | ',' | ':' | '-' | '"' | '\''),
+                None => matches!(
+                    c,
+                    ' ' | '\t' | '{' | '}' | '[' | ']' | ',' | ':' | '-' | '"' | '\''
+                ),
             };
             if !own && at < fault.spot.start {
                 before += usize::from(shown || !hiding);
             } else if own {
-                marked += usize::from(shown || !hiding || marked == 0);
+                marked += usize::from(shown || marked == 0);
             }
+            // What is hidden is one character, however long it is; what is marked has one of its own.
+            let begins = at == fault.spot.start;
             if shown {
                 text.push(c);
-            } else if !hiding || (own && marked == 1) {
+            } else if !hiding || begins {
                 text.push('…');
             }
             hiding = !shown;
         }
-        Some(Shown { text, before, marked: marked.max(1) })
+        Some(Shown {
+            text,
+            before,
+            marked: marked.max(1),
+        })
     }
 }
 
@@ -187,7 +226,11 @@ struct Word {
 }
 
 fn collect(node: &Node, known: &BTreeSet<&'static str>, words: &mut Vec<Word>) {
-    let word = |spot: Spot, known: bool| Word { start: spot.start, end: spot.start + spot.length, known };
+    let word = |spot: Spot, known: bool| Word {
+        start: spot.start,
+        end: spot.start + spot.length,
+        known,
+    };
     match &node.value {
         Value::List(items) => items.iter().for_each(|item| collect(item, known, words)),
         Value::Map(entries) => {

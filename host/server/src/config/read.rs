@@ -10,7 +10,14 @@ use super::tree::{self, Node, Spot, Value};
 use super::{Config, StoreConfig, clusters, gitlab, plugins, routes, tenants};
 
 const LISTS: &[&str] = &["gitlab", "clusters", "tenants", "plugins", "routes"];
-const SINGLES: &[&str] = &["listen", "public-url", "api-token", "store", "data", "bodies"];
+const SINGLES: &[&str] = &[
+    "listen",
+    "public-url",
+    "api-token",
+    "store",
+    "data",
+    "bodies",
+];
 
 const LISTEN: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
@@ -22,8 +29,12 @@ pub(super) fn load(path: &Path, environment: Environment<'_>) -> (Result<Config,
         Ok(found) => found,
         Err(message) => {
             let mut collector = Collector::default();
-            collector.sources.push(Source { path: path.to_owned(), text: String::new() });
-            let help = "name the configuration with `--config`, a YAML file or a folder of them".to_owned();
+            collector.sources.push(Source {
+                path: path.to_owned(),
+                text: String::new(),
+            });
+            let help = "name the configuration with `--config`, a YAML file or a folder of them"
+                .to_owned();
             collector.open(Spot::default(), message, Some(help));
             return (Err(collector.problems(&[])), Seen::new());
         }
@@ -33,22 +44,42 @@ pub(super) fn load(path: &Path, environment: Environment<'_>) -> (Result<Config,
     let mut roots = Vec::new();
     for (n, name) in names.iter().enumerate() {
         let read = files.read(name, tree::MAX_FILE);
-        let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("`{name}` is no text")));
+        let text = read
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| format!("`{name}` is no text")));
         let (text, whole) = match text {
             Ok(text) => (text, None),
             Err(why) => (String::new(), Some(why)),
         };
-        let path = if base.as_os_str().is_empty() { PathBuf::from(name) } else { base.join(name) };
+        let path = if base.as_os_str().is_empty() {
+            PathBuf::from(name)
+        } else {
+            base.join(name)
+        };
         collector.sources.push(Source { path, text });
-        let text = collector.sources.last().map(|source| source.text.as_str()).unwrap_or_default();
+        let text = collector
+            .sources
+            .last()
+            .map(|source| source.text.as_str())
+            .unwrap_or_default();
         let root = tree::read(text, n);
         if let Some(why) = whole {
-            collector.open(Spot { file: n, ..Spot::default() }, why, None);
+            collector.open(
+                Spot {
+                    file: n,
+                    ..Spot::default()
+                },
+                why,
+                None,
+            );
         }
         roots.push(match root {
             Ok(root) => Some(root),
             Err(error) => {
-                collector.hidden(error.spot, format!("this is no YAML: {}", error.message), None);
+                collector.hidden(
+                    error.spot,
+                    format!("this is no YAML: {}", error.message),
+                    None,
+                );
                 None
             }
         });
@@ -66,9 +97,13 @@ fn names(path: &Path) -> Result<(PathBuf, Vec<String>), String> {
     let why = |error: std::io::Error| format!("`{}` can't be read: {error}", path.display());
     if !std::fs::metadata(path).map_err(why)?.is_dir() {
         let name = path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| format!("`{}` is no file name that can be read", path.display()))?;
+        let name =
+            name.ok_or_else(|| format!("`{}` is no file name that can be read", path.display()))?;
         // The folder of `penstock.yaml` is `.`, whatever else the path leaves out.
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|it| !it.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         return Ok((folder.to_owned(), vec![name.to_owned()]));
     }
     let mut names = Vec::new();
@@ -109,16 +144,32 @@ impl<'t> Sections<'t> {
 }
 
 fn sections<'t>(collector: &'t Collector, roots: &'t [Option<Node>]) -> Sections<'t> {
-    let mut sections = Sections { singles: BTreeMap::new(), lists: BTreeMap::new() };
-    LISTS.iter().chain(SINGLES).for_each(|name| collector.knows(name));
+    let mut sections = Sections {
+        singles: BTreeMap::new(),
+        lists: BTreeMap::new(),
+    };
+    LISTS
+        .iter()
+        .chain(SINGLES)
+        .for_each(|name| collector.knows(name));
     for root in roots.iter().flatten() {
-        let root = Item { collector, node: root };
-        let Some(entries) = root.entries() else { continue };
+        let root = Item {
+            collector,
+            node: root,
+        };
+        let Some(entries) = root.entries() else {
+            continue;
+        };
         for (key, item) in entries {
-            let named = |names: &'static [&'static str]| names.iter().find(|name| **name == key.text);
+            let named =
+                |names: &'static [&'static str]| names.iter().find(|name| **name == key.text);
             if let Some(name) = named(LISTS) {
                 if !matches!(item.node.value, Value::Null) {
-                    sections.lists.entry(name).or_default().extend(item.list().unwrap_or_default());
+                    sections
+                        .lists
+                        .entry(name)
+                        .or_default()
+                        .extend(item.list().unwrap_or_default());
                 }
             } else if let Some(name) = named(SINGLES) {
                 match sections.singles.get(name) {
@@ -126,7 +177,11 @@ fn sections<'t>(collector: &'t Collector, roots: &'t [Option<Node>]) -> Sections
                     Some(first) if first.spot().file == key.spot.file => {}
                     Some(first) => {
                         let place = collector.place(first.spot());
-                        collector.open(key.spot, format!("`{name}` is set twice"), Some(format!("it is set at {place} already")));
+                        collector.open(
+                            key.spot,
+                            format!("`{name}` is set twice"),
+                            Some(format!("it is set at {place} already")),
+                        );
                     }
                     None if matches!(item.node.value, Value::Null) => {}
                     None => {
@@ -137,7 +192,10 @@ fn sections<'t>(collector: &'t Collector, roots: &'t [Option<Node>]) -> Sections
                 let all: Vec<&str> = LISTS.iter().chain(SINGLES).copied().collect();
                 let help = nearest(&key.text, &all)
                     .unwrap_or_else(|| format!("it has {}", super::reader::listed(&all)));
-                let message = format!("the configuration has no key `{}`", super::reader::cut(&key.text));
+                let message = format!(
+                    "the configuration has no key `{}`",
+                    super::reader::cut(&key.text)
+                );
                 collector.open(key.spot, message, Some(help));
             }
         }
@@ -147,13 +205,15 @@ fn sections<'t>(collector: &'t Collector, roots: &'t [Option<Node>]) -> Sections
 
 /// Everything is read before anything that failed ends it.
 fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
-    let listen = sections.single("listen", |item| item.from_str("an address and a port such as `127.0.0.1:8080`"));
+    let listen = sections.single("listen", |item| {
+        item.of_type("an address and a port such as `127.0.0.1:8080`")
+    });
     let public_url = sections.single("public-url", base_url);
     let api_token = sections.single("api-token", |item| files.secret(item));
     let data = sections.single("data", |item| Some(files.path(item.text()?)));
     let data = data.flatten().unwrap_or_else(|| files.path("data"));
     let store = sections.single("store", |item| store(item, files));
-    let bodies = sections.single("bodies", |item| item.parsed(super::unit::bytes));
+    let bodies = sections.single("bodies", |item| item.quantity(super::unit::bytes));
     let gitlab = gitlab::read(sections, files);
     let clusters = clusters::read(sections, files, sections.singles.contains_key("public-url"));
     let tenants = tenants::read(sections, &clusters.names);
@@ -185,7 +245,8 @@ fn store(item: Item<'_>, files: &Files<'_>) -> Option<StoreConfig> {
         (None, Some(url)) => Some(StoreConfig::Postgres(url)),
         _ => {
             let help = "write `{ sqlite: PATH }` or `{ postgres: { file: PATH } }`, whose file holds a URL".to_owned();
-            item.collector.open(spot, "a store is either `sqlite` or `postgres`", Some(help));
+            item.collector
+                .open(spot, "a store is either `sqlite` or `postgres`", Some(help));
             None
         }
     }
@@ -194,12 +255,18 @@ fn store(item: Item<'_>, files: &Files<'_>) -> Option<StoreConfig> {
 /// An address that begins with `http://` or `https://`, without a slash at the end.
 pub(super) fn base_url(item: Item<'_>) -> Option<String> {
     let text = item.text()?;
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
     match host {
         // The part before an `@` may be a password.
         Some(host) if host.contains('@') => {
-            item.collector.hidden(item.spot(), "an address holds no user name and no password", None);
+            item.collector.hidden(
+                item.spot(),
+                "an address holds no user name and no password",
+                None,
+            );
             None
         }
         Some(host) if !host.is_empty() && !text.contains(['?', '#', ' ']) => {
@@ -231,7 +298,34 @@ pub(super) fn name(item: Item<'_>) -> Option<String> {
 }
 
 /// Names and where they were given.
-pub(super) type Names = BTreeMap<String, Spot>;
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    given: BTreeMap<String, Spot>,
+    /// One could not be read: what is not among them may be it.
+    partial: bool,
+}
+
+impl Names {
+    /// The name was given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<&str> {
+        self.given.keys().map(String::as_str).collect()
+    }
+
+    /// One could not be read: what is not found may be it, and is not told of.
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Notes that one could not be read.
+    pub(super) fn lose(&mut self) {
+        self.partial = true;
+    }
+}
 
 /// A list that was read, and the names in it: even if something else is wrong with one, its name is known.
 pub(super) struct Listed<T> {
@@ -241,13 +335,16 @@ pub(super) struct Listed<T> {
 
 /// Remembers a name; the second of the same name is told with both places.
 pub(super) fn remember(names: &mut Names, what: &str, name: &str, item: Item<'_>) {
-    match names.get(name) {
+    match names.given.get(name) {
         Some(first) => {
             let place = item.collector.place(*first);
-            item.wrong::<()>(format!("there are two {what} `{}`", super::reader::cut(name)), format!("the other is at {place}"));
+            item.wrong::<()>(
+                format!("there are two {what} `{}`", super::reader::cut(name)),
+                format!("the other is at {place}"),
+            );
         }
         None => {
-            names.insert(name.to_owned(), item.spot());
+            names.given.insert(name.to_owned(), item.spot());
         }
     }
 }
@@ -255,10 +352,14 @@ pub(super) fn remember(names: &mut Names, what: &str, name: &str, item: Item<'_>
 /// Something that was named and must be there.
 pub(super) fn known(item: Item<'_>, names: &Names, what: &str) -> Option<String> {
     let text = item.text()?;
-    if names.contains_key(text) {
+    if names.has(text) || names.is_partial() {
         return Some(text.to_owned());
     }
-    let all: Vec<&str> = names.keys().map(String::as_str).collect();
-    let help = nearest(text, &all).unwrap_or_else(|| format!("there is {}", super::reader::listed(&all)));
-    item.wrong(format!("there is no {what} `{}`", super::reader::cut(text)), help)
+    let all = names.all();
+    let help =
+        nearest(text, &all).unwrap_or_else(|| format!("there is {}", super::reader::listed(&all)));
+    item.wrong(
+        format!("there is no {what} `{}`", super::reader::cut(text)),
+        help,
+    )
 }

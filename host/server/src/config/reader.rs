@@ -34,12 +34,20 @@ impl<'t> Item<'t> {
     /// Notes that another shape is wanted.
     pub(super) fn wanted<T>(self, what: &str) -> Option<T> {
         let found = self.node.word();
-        self.collector.hidden(self.spot(), format!("{what} is wanted here, not {found}"), None);
+        self.collector.hidden(
+            self.spot(),
+            format!("{what} is wanted here, not {found}"),
+            None,
+        );
         None
     }
 
     /// Notes what is wrong with a value that may be shown.
-    pub(super) fn wrong<T>(self, message: impl Into<String>, help: impl Into<Option<String>>) -> Option<T> {
+    pub(super) fn wrong<T>(
+        self,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Option<T> {
         self.collector.open(self.spot(), message, help.into());
         None
     }
@@ -77,7 +85,12 @@ impl<'t> Item<'t> {
             _ => return self.wanted("a whole number"),
         };
         let fits = number.and_then(|n| T::try_from(n).ok());
-        fits.or_else(|| self.wrong("the number is out of bounds", "write a whole number of 1 or more".to_owned()))
+        fits.or_else(|| {
+            self.wrong(
+                "the number is out of bounds",
+                "write a whole number of 1 or more".to_owned(),
+            )
+        })
     }
 
     /// Text read by `FromStr`-like functions whose message may be shown.
@@ -86,9 +99,22 @@ impl<'t> Item<'t> {
         read(text).map_or_else(|message| self.wrong(message, None), Some)
     }
 
+    /// A time or a size: a bare number lacks its unit, which its reader tells better than 'text is wanted'.
+    pub(super) fn quantity<T>(self, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        match &self.node.value {
+            Value::Number(number) => {
+                read(&number.to_string()).map_or_else(|message| self.wrong(message, None), Some)
+            }
+            _ => self.parsed(read),
+        }
+    }
+
     /// Text read by `FromStr`.
-    pub(super) fn from_str<T: FromStr>(self, what: &str) -> Option<T> {
-        self.parsed(|text| text.parse().map_err(|_| format!("`{}` is not {what}", cut(text))))
+    pub(super) fn of_type<T: FromStr>(self, what: &str) -> Option<T> {
+        self.parsed(|text| {
+            text.parse()
+                .map_err(|_| format!("`{}` is not {what}", cut(text)))
+        })
     }
 
     /// One of these words.
@@ -98,16 +124,23 @@ impl<'t> Item<'t> {
             return Some(*value);
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let help = nearest(text, &known).unwrap_or_else(|| format!("it is one of {}", listed(&known)));
+        let help =
+            nearest(text, &known).unwrap_or_else(|| format!("it is one of {}", listed(&known)));
         self.wrong(format!("`{}` is not known here", cut(text)), help)
     }
 
     /// A list; a single value is no list.
     pub(super) fn list(self) -> Option<Vec<Self>> {
         match &self.node.value {
-            Value::List(items) => {
-                Some(items.iter().map(|node| Item { collector: self.collector, node }).collect())
-            }
+            Value::List(items) => Some(
+                items
+                    .iter()
+                    .map(|node| Item {
+                        collector: self.collector,
+                        node,
+                    })
+                    .collect(),
+            ),
             _ => self.wanted("a list"),
         }
     }
@@ -116,7 +149,9 @@ impl<'t> Item<'t> {
     pub(super) fn texts(self) -> Option<Vec<String>> {
         let items = self.list()?;
         let read: Vec<Option<&str>> = items.into_iter().map(Self::text).collect();
-        read.into_iter().map(|text| text.map(str::to_owned)).collect()
+        read.into_iter()
+            .map(|text| text.map(str::to_owned))
+            .collect()
     }
 
     /// A mapping.
@@ -132,7 +167,15 @@ impl<'t> Item<'t> {
         match &self.node.value {
             Value::Map(entries) => {
                 tell_twice(self.collector, entries);
-                let item = |(key, node): &'t (Key, Node)| (key, Item { collector: self.collector, node });
+                let item = |(key, node): &'t (Key, Node)| {
+                    (
+                        key,
+                        Item {
+                            collector: self.collector,
+                            node,
+                        },
+                    )
+                };
                 Some(entries.iter().map(item).collect())
             }
             _ => self.wanted("a mapping"),
@@ -141,11 +184,22 @@ impl<'t> Item<'t> {
 }
 
 impl<'t> Reader<'t> {
-    fn new(collector: &'t Collector, what: &'static str, spot: Spot, entries: &'t [(Key, Node)]) -> Self {
+    fn new(
+        collector: &'t Collector,
+        what: &'static str,
+        spot: Spot,
+        entries: &'t [(Key, Node)],
+    ) -> Self {
         tell_twice(collector, entries);
         // The mapping itself is told of at its first key: that is where people look.
         let spot = entries.first().map_or(spot, |(key, _)| key.spot);
-        Self { collector, what, spot, entries, asked: RefCell::new(Vec::new()) }
+        Self {
+            collector,
+            what,
+            spot,
+            entries,
+            asked: RefCell::new(Vec::new()),
+        }
     }
 
     /// Where the mapping begins.
@@ -160,7 +214,10 @@ impl<'t> Reader<'t> {
         let (_, node) = self.entries.iter().find(|(known, _)| known.text == key)?;
         match node.value {
             Value::Null => None,
-            _ => Some(Item { collector: self.collector, node }),
+            _ => Some(Item {
+                collector: self.collector,
+                node,
+            }),
         }
     }
 
@@ -168,13 +225,19 @@ impl<'t> Reader<'t> {
     pub(super) fn required(&self, key: &'static str) -> Option<Item<'t>> {
         let found = self.optional(key);
         if found.is_none() {
-            self.collector.open(self.spot, format!("{} needs `{key}`", self.what), None);
+            self.collector
+                .open(self.spot, format!("{} needs `{key}`", self.what), None);
         }
         found
     }
 
     /// `optional`, read. A value that can't be read gives `None` in the outer option.
-    pub(super) fn or<T>(&self, key: &'static str, default: T, read: impl FnOnce(Item<'t>) -> Option<T>) -> Option<T> {
+    pub(super) fn or<T>(
+        &self,
+        key: &'static str,
+        default: T,
+        read: impl FnOnce(Item<'t>) -> Option<T>,
+    ) -> Option<T> {
         match self.optional(key) {
             Some(item) => read(item),
             None => Some(default),
@@ -182,12 +245,20 @@ impl<'t> Reader<'t> {
     }
 
     /// `optional`, read, none where it is absent.
-    pub(super) fn maybe<T>(&self, key: &'static str, read: impl FnOnce(Item<'t>) -> Option<T>) -> Option<Option<T>> {
+    pub(super) fn maybe<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(Item<'t>) -> Option<T>,
+    ) -> Option<Option<T>> {
         self.or(key, None, |item| read(item).map(Some))
     }
 
     /// `optional`, read as a list of `one`; absent is empty.
-    pub(super) fn each<T>(&self, key: &'static str, one: impl Fn(Item<'t>) -> Option<T>) -> Option<Vec<T>> {
+    pub(super) fn each<T>(
+        &self,
+        key: &'static str,
+        one: impl Fn(Item<'t>) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let items = match self.optional(key) {
             Some(item) => item.list()?,
             None => Vec::new(),
@@ -204,7 +275,8 @@ impl<'t> Reader<'t> {
             if asked.contains(&key.text.as_str()) {
                 continue;
             }
-            let help = nearest(&key.text, &asked).unwrap_or_else(|| format!("it has {}", listed(&asked)));
+            let help =
+                nearest(&key.text, &asked).unwrap_or_else(|| format!("it has {}", listed(&asked)));
             let message = format!("{} has no key `{}`", self.what, cut(&key.text));
             self.collector.open(key.spot, message, Some(help));
         }
@@ -213,10 +285,17 @@ impl<'t> Reader<'t> {
 
 fn tell_twice(collector: &Collector, entries: &[(Key, Node)]) {
     for (n, (key, _)) in entries.iter().enumerate() {
-        let before = entries.iter().take(n).find(|(other, _)| other.text == key.text);
+        let before = entries
+            .iter()
+            .take(n)
+            .find(|(other, _)| other.text == key.text);
         if let Some((first, _)) = before {
             let line = first.spot.line;
-            collector.open(key.spot, format!("the key `{}` stands here twice", cut(&key.text)), Some(format!("it stands in line {line} already")));
+            collector.open(
+                key.spot,
+                format!("the key `{}` stands here twice", cut(&key.text)),
+                Some(format!("it stands in line {line} already")),
+            );
         }
     }
 }
@@ -224,9 +303,12 @@ fn tell_twice(collector: &Collector, entries: &[(Key, Node)]) {
 /// `did you mean …`, where one of them is near.
 pub(super) fn nearest(text: &str, known: &[&str]) -> Option<String> {
     let lower = text.to_ascii_lowercase().replace('_', "-");
-    let near = known.iter().map(|word| (strsim::damerau_levenshtein(&lower, word), word));
+    let near = known
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(&lower, word), word));
     let (distance, word) = near.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 1 + text.chars().count() / 4).then(|| format!("did you mean `{word}`?"))
+    let length = text.chars().count();
+    (distance <= 1 + length / 4 && distance < length).then(|| format!("did you mean `{word}`?"))
 }
 
 /// `a`, `b` and `c`, in quotes.

@@ -47,9 +47,16 @@ const KINDS: &[&str] = &[
     "run_finished",
 ];
 
-pub(super) fn read(sections: &Sections<'_>, tenants: &Names, plugins: &Names) -> Option<Vec<Route>> {
+pub(super) fn read(
+    sections: &Sections<'_>,
+    tenants: &Names,
+    plugins: &Names,
+) -> Option<Vec<Route>> {
     let items = sections.list("routes");
-    let read: Vec<Option<Vec<Route>>> = items.iter().map(|item| route(*item, tenants, plugins)).collect();
+    let read: Vec<Option<Vec<Route>>> = items
+        .iter()
+        .map(|item| route(*item, tenants, plugins))
+        .collect();
     let mut spots: Vec<(Spot, Route)> = Vec::new();
     let mut whole = true;
     for (item, routes) in items.iter().zip(read) {
@@ -67,15 +74,33 @@ pub(super) fn read(sections: &Sections<'_>, tenants: &Names, plugins: &Names) ->
 fn route(item: Item<'_>, tenants: &Names, plugins: &Names) -> Option<Vec<Route>> {
     let reader = item.map("a route")?;
     let label = reader.maybe("name", name);
-    let tenants = reader.required("tenant").and_then(|item| taken_in(item, tenants));
+    let tenants = reader
+        .required("tenant")
+        .and_then(|item| taken_in(item, tenants));
     let on = reader.required("on").and_then(|item| {
-        let kinds: Vec<Option<String>> = item.list()?.into_iter().map(|item| item.parsed(kind)).collect();
+        let kinds: Vec<Option<String>> = item
+            .list()?
+            .into_iter()
+            .map(|item| item.parsed(kind))
+            .collect();
         let kinds: BTreeSet<String> = kinds.into_iter().collect::<Option<_>>()?;
-        if kinds.is_empty() { item.wrong("a route is for one kind of events at least", None) } else { Some(kinds) }
+        if kinds.is_empty() {
+            item.wrong("a route is for one kind of events at least", None)
+        } else {
+            Some(kinds)
+        }
     });
-    let plugin = reader.required("plugin").and_then(|item| known(item, plugins, "plugin"));
-    let mode = reader.or("mode", Mode::Act, |item| item.one_of(&[("act", Mode::Act), ("observe", Mode::Observe)]));
-    let trusts = [("protected", Trust::Protected), ("member", Trust::Member), ("untrusted", Trust::Untrusted)];
+    let plugin = reader
+        .required("plugin")
+        .and_then(|item| known(item, plugins, "plugin"));
+    let mode = reader.or("mode", Mode::Act, |item| {
+        item.one_of(&[("act", Mode::Act), ("observe", Mode::Observe)])
+    });
+    let trusts = [
+        ("protected", Trust::Protected),
+        ("member", Trust::Member),
+        ("untrusted", Trust::Untrusted),
+    ];
     let trust = reader.each("provenance", |item| item.one_of(&trusts));
     reader.finish();
     let (label, tenants, on, plugin, mode, trust) = (label?, tenants?, on?, plugin?, mode?, trust?);
@@ -104,22 +129,28 @@ fn taken_in(item: Item<'_>, tenants: &Names) -> Option<Vec<Option<TenantName>>> 
     if text == "*" {
         return Some(vec![None]);
     }
-    if tenants.contains_key(text) {
+    if tenants.has(text) || tenants.is_partial() {
         return Some(vec![Some(text.into())]);
     }
     let pattern = item.parsed(|text| Pattern::parse(text).map_err(|error| error.to_string()))?;
-    let found: Vec<Option<TenantName>> = tenants
-        .keys()
+    let all = tenants.all();
+    let found: Vec<Option<TenantName>> = all
+        .iter()
         .filter(|tenant| pattern.matches(tenant).is_some())
-        .map(|tenant| Some(tenant.as_str().into()))
+        .map(|tenant| Some((*tenant).into()))
         .collect();
     if !found.is_empty() {
         return Some(found);
     }
-    let all: Vec<&str> = tenants.keys().map(String::as_str).collect();
     let help = nearest(text, &all)
         .unwrap_or_else(|| format!("write a tenant's `match` or `*`; there is {}", listed(&all)));
-    item.wrong(format!("no tenant has the pattern `{}` or is taken in by it", cut(text)), help)
+    item.wrong(
+        format!(
+            "no tenant has the pattern `{}` or is taken in by it",
+            cut(text)
+        ),
+        help,
+    )
 }
 
 fn kind(text: &str) -> Result<String, String> {
@@ -127,7 +158,10 @@ fn kind(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let lower = text.replace('-', "_");
-    let near = KINDS.iter().map(|word| (strsim::damerau_levenshtein(&lower, word), word)).min();
+    let near = KINDS
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(&lower, word), word))
+        .min();
     let help = match near {
         Some((distance, word)) if distance <= 3 => format!("; did you mean `{word}`?"),
         _ => format!("; there is {}", listed(KINDS)),
@@ -138,21 +172,27 @@ fn kind(text: &str) -> Result<String, String> {
 /// One event could take both, and the plugin would be asked twice.
 fn overlap(one: &Route, other: &Route) -> bool {
     let tenants = one.tenant.is_none() || other.tenant.is_none() || one.tenant == other.tenant;
-    let trusts = one.trust.is_empty() || other.trust.is_empty() || !one.trust.is_disjoint(&other.trust);
+    let trusts =
+        one.trust.is_empty() || other.trust.is_empty() || !one.trust.is_disjoint(&other.trust);
     one.name == other.name
         || (one.plugin == other.plugin && tenants && trusts && !one.on.is_disjoint(&other.on))
 }
 
 fn tell_overlap(item: Item<'_>, first: Spot, other: &Route, route: &Route) {
     let place = item.collector.place(first);
-    let (message, help) = if other.on.is_disjoint(&route.on) || !other.trust.is_disjoint(&route.trust) {
+    let (message, help) = if other.on.is_disjoint(&route.on)
+        || !other.trust.is_disjoint(&route.trust)
+    {
         (
             format!("there are two routes `{}`", route.name),
             format!("the other is at {place}: join them, or give this one a `name`"),
         )
     } else {
         (
-            format!("an event could take this route and another to `{}`, which would be asked twice", route.plugin),
+            format!(
+                "an event could take this route and another to `{}`, which would be asked twice",
+                route.plugin
+            ),
             format!("the other is at {place}: let them differ in `tenant`, `on` or `provenance`"),
         )
     };

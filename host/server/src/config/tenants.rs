@@ -9,51 +9,89 @@ use super::read::{Listed, Names, Sections, known, remember};
 use super::reader::{Item, Reader, cut, listed, nearest};
 
 pub(super) fn read(sections: &Sections<'_>, clusters: &Names) -> Listed<Tenant> {
-    let mut names = Names::new();
-    let read: Vec<Option<Tenant>> =
-        sections.list("tenants").iter().map(|item| tenant(*item, clusters, &mut names)).collect();
-    Listed { read: read.into_iter().collect(), names }
+    let mut names = Names::default();
+    let read: Vec<Option<Tenant>> = sections
+        .list("tenants")
+        .iter()
+        .map(|item| tenant(*item, clusters, &mut names))
+        .collect();
+    Listed {
+        read: read.into_iter().collect(),
+        names,
+    }
 }
 
 fn tenant(item: Item<'_>, clusters: &Names, names: &mut Names) -> Option<Tenant> {
     let reader = item.map("a tenant")?;
     let pattern = reader.required("match").and_then(|item| {
-        let pattern = item.parsed(|text| Pattern::parse(text).map_err(|error| error.to_string()))?;
+        let pattern =
+            item.parsed(|text| Pattern::parse(text).map_err(|error| error.to_string()))?;
         remember(names, "tenants", pattern.as_str(), item);
         Some(pattern)
     });
-    let places = reader.required("places").and_then(Item::entries).and_then(|entries| {
-        let read: Vec<_> = entries
-            .into_iter()
-            .map(|(key, item)| {
-                if !is_dns_label(&key.text) {
-                    let message = format!("`{}` is no name of a place: lower-case letters, digits and `-`", cut(&key.text));
-                    item.collector.open(key.spot, message, None);
-                }
-                Some((key.text.as_str().into(), place(item, clusters, pattern.as_ref())?))
-            })
-            .collect();
-        read.into_iter().collect::<Option<BTreeMap<_, _>>>()
-    });
+    if pattern.is_none() {
+        names.lose();
+    }
+    let places = reader
+        .required("places")
+        .and_then(Item::entries)
+        .and_then(|entries| {
+            let read: Vec<_> = entries
+                .into_iter()
+                .map(|(key, item)| {
+                    if !is_dns_label(&key.text) {
+                        let message = format!(
+                            "`{}` is no name of a place: lower-case letters, digits and `-`",
+                            cut(&key.text)
+                        );
+                        item.collector.open(key.spot, message, None);
+                    }
+                    Some((
+                        key.text.as_str().into(),
+                        place(item, clusters, pattern.as_ref())?,
+                    ))
+                })
+                .collect();
+            read.into_iter().collect::<Option<BTreeMap<_, _>>>()
+        });
     reader.finish();
-    Some(Tenant { pattern: pattern?, places: places? })
+    Some(Tenant {
+        pattern: pattern?,
+        places: places?,
+    })
 }
 
 fn place(item: Item<'_>, clusters: &Names, pattern: Option<&Pattern>) -> Option<PlaceTemplate> {
     let reader = item.map("a place")?;
-    let cluster = reader.required("cluster").and_then(|item| known(item, clusters, "cluster"));
-    let template = |key: &'static str| reader.required(key).and_then(|item| name_template(item, pattern));
+    let cluster = reader
+        .required("cluster")
+        .and_then(|item| known(item, clusters, "cluster"));
+    let template = |key: &'static str| {
+        reader
+            .required(key)
+            .and_then(|item| name_template(item, pattern))
+    };
     let namespace = template("namespace");
     let creator = template("creator");
     let run_as = template("run-as");
-    let words = [("member", When::Member), ("protected", When::Protected), ("fork", When::Fork)];
+    let words = [
+        ("member", When::Member),
+        ("protected", When::Protected),
+        ("fork", When::Fork),
+    ];
     let when = reader.or("when", When::Member, |item| item.one_of(&words));
     let policy = reader.or("policy", PlacePolicy::default(), policy);
     if let (Some(creator), Some(run_as)) = (&creator, &run_as)
         && creator == run_as
     {
-        let help = "pods of a run must not be able to create runs: give them an account of their own".to_owned();
-        reader.collector.open(reader.spot(), format!("`creator` and `run-as` are both `{creator}`"), Some(help));
+        let help =
+            "pods of a run must not be able to create runs: give them an account of their own"
+                .to_owned();
+        reader.collector.open(
+            reader.spot(),
+            format!("`creator` and `run-as` are both `{creator}`"),
+            Some(help),
+        );
     }
     reader.finish();
     Some(PlaceTemplate {
@@ -74,12 +112,24 @@ fn name_template(item: Item<'_>, pattern: Option<&Pattern>) -> Option<String> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         let Some((variable, tail)) = after.split_once('}') else {
-            return item.wrong("a `{` without its `}`", "write a variable like `{team}`".to_owned());
+            return item.wrong(
+                "a `{` without its `}`",
+                "write a variable like `{team}`".to_owned(),
+            );
         };
-        let all: Vec<&str> = pattern.map(|it| it.variables().collect()).unwrap_or_default();
+        let all: Vec<&str> = pattern
+            .map(|it| it.variables().collect())
+            .unwrap_or_default();
         if pattern.is_some() && !all.contains(&variable) {
-            let help = nearest(variable, &all).unwrap_or_else(|| format!("it has {}", listed(&all)));
-            return item.wrong(format!("the tenant's pattern has no variable `{{{}}}`", cut(variable)), help);
+            let help =
+                nearest(variable, &all).unwrap_or_else(|| format!("it has {}", listed(&all)));
+            return item.wrong(
+                format!(
+                    "the tenant's pattern has no variable `{{{}}}`",
+                    cut(variable)
+                ),
+                help,
+            );
         }
         filled.push_str(before);
         filled.push('x');
@@ -96,7 +146,7 @@ fn name_template(item: Item<'_>, pattern: Option<&Pattern>) -> Option<String> {
 }
 
 fn policy(item: Item<'_>) -> Option<PlacePolicy> {
-    let reader = item.map("a place's policy")?;
+    let reader = item.map("`policy`")?;
     let truth = |key: &'static str| reader.or(key, false, Item::truth);
     let texts = |key: &'static str| reader.or(key, Vec::new(), Item::texts);
     let some_texts = |key: &'static str| reader.maybe(key, Item::texts);
@@ -133,12 +183,15 @@ fn host_path(text: &str) -> Result<String, String> {
     if text.starts_with('/') && !text.split('/').any(|part| part == "..") {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{}` is no path of a node: it begins with `/` and has no `..`", cut(text)))
+        Err(format!(
+            "`{}` is no path of a node: it begins with `/` and has no `..`",
+            cut(text)
+        ))
     }
 }
 
 fn timeout(item: Item<'_>) -> Option<u64> {
-    let seconds = item.parsed(super::unit::duration)?.as_secs();
+    let seconds = item.quantity(super::unit::duration)?.as_secs();
     if seconds == 0 {
         return item.wrong("a run takes a second at least", None);
     }

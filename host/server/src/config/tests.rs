@@ -28,8 +28,14 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     }
     let given = [
         ("secrets/gitlab-token", "glpat-1\n"),
-        ("secrets/acme-signing-token", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"),
-        ("secrets/acme-signing-token-next", "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="),
+        (
+            "secrets/acme-signing-token",
+            "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n",
+        ),
+        (
+            "secrets/acme-signing-token-next",
+            "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
+        ),
         ("secrets/tools-token", "tools\r\n"),
         ("secrets/malformed", PASTED),
         ("secrets/empty", "\n"),
@@ -53,7 +59,9 @@ fn told(text: &str) -> String {
 }
 
 fn told_of(problems: &Problems, folder: &TempDir) -> String {
-    let told = problems.to_string().replace(&format!("{}/", folder.path().display()), "");
+    let told = problems
+        .to_string()
+        .replace(&format!("{}/", folder.path().display()), "");
     assert!(!told.contains(PASTED), "{told}");
     assert!(!format!("{problems:?}").contains(PASTED), "{problems:?}");
     told
@@ -84,29 +92,57 @@ routes:
 
 #[test]
 fn the_example_is_valid_and_means_what_it_says() {
-    let folder = folder(&[("penstock.yaml", include_str!("../../../../examples/penstock.yaml"))]);
+    let folder = folder(&[(
+        "penstock.yaml",
+        include_str!("../../../../examples/penstock.yaml"),
+    )]);
     let config = load(&folder, "penstock.yaml").unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(config.public_url.as_deref(), Some("https://penstock.example.com"));
-    assert_eq!(config.api_token.as_ref().map(Secret::reveal), Some("token of the API"));
+    assert_eq!(
+        config.public_url.as_deref(),
+        Some("https://penstock.example.com")
+    );
+    assert_eq!(
+        config.api_token.as_ref().map(Secret::reveal),
+        Some("token of the API")
+    );
     assert_eq!(config.body_budget, 48 << 20);
-    assert_eq!(config.store, StoreConfig::Sqlite(folder.path().join("data/penstock.db")));
+    assert_eq!(
+        config.store,
+        StoreConfig::Sqlite(folder.path().join("data/penstock.db"))
+    );
     let gitlab = &config.gitlab[0];
     assert_eq!(gitlab.token.reveal(), "glpat-1");
     assert_eq!(gitlab.hooks[0].signing_tokens.len(), 2);
     assert_eq!(gitlab.hooks[1].tokens[0].reveal(), "tools");
-    assert_eq!(gitlab.hooks[1].scope, HookScope::Project("platform/tools".into()));
+    assert_eq!(
+        gitlab.hooks[1].scope,
+        HookScope::Project("platform/tools".into())
+    );
     assert_eq!(config.clusters[1].access, ClusterAccess::InCluster);
-    assert_eq!(config.clusters[0].links, LinksConfig::TektonDashboard("https://tekton.example.com".into()));
+    assert_eq!(
+        config.clusters[0].links,
+        LinksConfig::TektonDashboard("https://tekton.example.com".into())
+    );
     let release = &config.tenants[0].places[&"release".into()];
     assert_eq!(release.policy.service_accounts, ["deployer"]);
-    assert_eq!(config.tenants[0].places[&"ci".into()].policy.timeout, Some(3600));
+    assert_eq!(
+        config.tenants[0].places[&"ci".into()].policy.timeout,
+        Some(3600)
+    );
     let plugin = &config.plugins[0];
     assert_eq!(plugin.file, folder.path().join("plugins/trigger-map.wasm"));
     assert_eq!(plugin.settings, r#"{"rules":[]}"#);
-    assert_eq!(plugin.grants.at(Trust::Untrusted).effects, [EffectKind::Comment].into());
+    assert_eq!(
+        plugin.grants.at(Trust::Untrusted).effects,
+        [EffectKind::Comment].into()
+    );
     assert_eq!(plugin.limits.cpu, Duration::from_millis(500));
     assert_eq!(plugin.limits.memory, 64 << 20);
-    let names: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
+    let names: Vec<&str> = config
+        .routes
+        .iter()
+        .map(|route| route.name.as_str())
+        .collect();
     assert_eq!(names, ["acme/{team}/** build", "* trial"]);
     assert_eq!(config.routes[0].tenant, Some("acme/{team}/**".into()));
     assert_eq!(config.routes[1].mode, Mode::Observe);
@@ -116,7 +152,10 @@ fn the_example_is_valid_and_means_what_it_says() {
 fn a_configuration_prints_without_its_secrets() {
     let folder = folder(&[("penstock.yaml", SMALL)]);
     let printed = format!("{:?}", load(&folder, "penstock.yaml").unwrap());
-    assert!(!printed.contains("glpat-1") && !printed.contains("\"tools\""), "{printed}");
+    assert!(
+        !printed.contains("glpat-1") && !printed.contains("\"tools\""),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -124,7 +163,10 @@ fn what_is_left_out_has_a_safe_default() {
     let folder = folder(&[("penstock.yaml", SMALL)]);
     let config = load(&folder, "penstock.yaml").unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.store, StoreConfig::Sqlite(folder.path().join("data/penstock.db")));
+    assert_eq!(
+        config.store,
+        StoreConfig::Sqlite(folder.path().join("data/penstock.db"))
+    );
     assert_eq!(config.plugins[0].grants, Grants::default());
     assert_eq!(config.plugins[0].limits, Limits::default());
     assert_eq!(config.routes[0].mode, Mode::Act);
@@ -137,77 +179,319 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("no YAML", "clusters:\n", "clusters: [\n"),
     ("an unknown section", "routes:", "rotues:"),
     ("an unknown key", "    hooks:", "    hokks:"),
-    ("an unknown key that is near to none", "    hooks:", "    verylongandstrange:"),
+    (
+        "an unknown key that is near to none",
+        "    hooks:",
+        "    verylongandstrange:",
+    ),
     ("a key with an underscore", "run-as: ci", "run_as: ci"),
-    ("a key that is there twice", "    kubeconfig: kubeconfig", "    kubeconfig: kubeconfig\n    kubeconfig: other"),
+    (
+        "a key that is there twice",
+        "    kubeconfig: kubeconfig",
+        "    kubeconfig: kubeconfig\n    kubeconfig: other",
+    ),
     ("a missing key", "    url: https://gitlab.example.com\n", ""),
     ("an empty value", "url: https://gitlab.example.com", "url:"),
-    ("a list where text is wanted", "url: https://gitlab.example.com", "url: [a]"),
+    (
+        "a list where text is wanted",
+        "url: https://gitlab.example.com",
+        "url: [a]",
+    ),
     ("a number where text is wanted", "name: prod", "name: 7"),
     ("text where a list is wanted", "on: [push]", "on: push"),
-    ("text where a mapping is wanted", "ci: { cluster: prod, namespace: 'ci-{team}', creator: penstock, run-as: ci }", "ci: prod"),
+    (
+        "text where a mapping is wanted",
+        "ci: { cluster: prod, namespace: 'ci-{team}', creator: penstock, run-as: ci }",
+        "ci: prod",
+    ),
     ("a malformed name", "name: build", "name: Build it"),
-    ("a malformed address", "url: https://gitlab.example.com", "url: gitlab.example.com"),
-    ("an address with a password", "url: https://gitlab.example.com", "url: https://me:glpat-very-secret-indeed@gitlab.example.com"),
-    ("a pasted secret", "token: { file: secrets/gitlab-token }", "token: glpat-very-secret-indeed"),
-    ("a pasted secret under a misspelt key", "token: { file: secrets/gitlab-token }", "tokne: glpat-very-secret-indeed"),
-    ("a pasted secret beside another mistake", "- { name: acme, scope: { group: acme }, token: { file: secrets/tools-token } }", "- { name: acme, token: glpat-very-secret-indeed, scpoe: { group: acme } } # glpat-very-secret-indeed"),
-    ("a pasted secret as a reference", "token: { file: secrets/gitlab-token }", "token: { glpat-very-secret-indeed: x }"),
-    ("a pasted secret as a key", "token: { file: secrets/gitlab-token }", "token: { glpat-very-secret-indeed }"),
-    ("a pasted secret in a list", "token: { file: secrets/tools-token }", "token: [glpat-very-secret-indeed]"),
-    ("a pasted secret in quotes that are not closed", "token: { file: secrets/gitlab-token }", "token: \"glpat-very-secret-indeed"),
-    ("two references", "token: { file: secrets/gitlab-token }", "token: { file: a, env: B }"),
-    ("a secret from Vault", "token: { file: secrets/gitlab-token }", "token: { vault: 'kv/gitlab#token' }"),
-    ("a secret's file that is not there", "secrets/gitlab-token", "secrets/gone"),
-    ("a secret's file that is empty", "secrets/gitlab-token", "secrets/empty"),
-    ("a secret's file that is a folder", "secrets/gitlab-token", "secrets"),
-    ("a secret's file outside of the folder", "secrets/gitlab-token", "../gitlab-token"),
-    ("a variable that is not set", "{ file: secrets/gitlab-token }", "{ env: NOT_SET }"),
-    ("a variable that is empty", "{ file: secrets/gitlab-token }", "{ env: EMPTY }"),
-    ("a hook without a key", ", token: { file: secrets/tools-token }", ""),
-    ("a malformed signing token", "token: { file: secrets/tools-token }", "signing-token: { file: secrets/malformed }"),
+    (
+        "a malformed address",
+        "url: https://gitlab.example.com",
+        "url: gitlab.example.com",
+    ),
+    (
+        "an address with a password",
+        "url: https://gitlab.example.com",
+        "url: https://me:glpat-very-secret-indeed@gitlab.example.com",
+    ),
+    (
+        "a pasted secret",
+        "token: { file: secrets/gitlab-token }",
+        "token: glpat-very-secret-indeed",
+    ),
+    (
+        "a pasted secret under a misspelt key",
+        "token: { file: secrets/gitlab-token }",
+        "tokne: glpat-very-secret-indeed",
+    ),
+    (
+        "a pasted secret beside another mistake",
+        "- { name: acme, scope: { group: acme }, token: { file: secrets/tools-token } }",
+        "- { name: acme, token: glpat-very-secret-indeed, scpoe: { group: acme } } # glpat-very-secret-indeed",
+    ),
+    (
+        "a pasted secret as a reference",
+        "token: { file: secrets/gitlab-token }",
+        "token: { glpat-very-secret-indeed: x }",
+    ),
+    (
+        "a pasted secret as a key",
+        "token: { file: secrets/gitlab-token }",
+        "token: { glpat-very-secret-indeed }",
+    ),
+    (
+        "a pasted secret in a list",
+        "token: { file: secrets/tools-token }",
+        "token: [glpat-very-secret-indeed]",
+    ),
+    (
+        "a pasted secret in quotes that are not closed",
+        "token: { file: secrets/gitlab-token }",
+        "token: \"glpat-very-secret-indeed",
+    ),
+    (
+        "two references",
+        "token: { file: secrets/gitlab-token }",
+        "token: { file: a, env: B }",
+    ),
+    (
+        "a secret from Vault",
+        "token: { file: secrets/gitlab-token }",
+        "token: { vault: 'kv/gitlab#token' }",
+    ),
+    (
+        "a secret's file that is not there",
+        "secrets/gitlab-token",
+        "secrets/gone",
+    ),
+    (
+        "a secret's file that is empty",
+        "secrets/gitlab-token",
+        "secrets/empty",
+    ),
+    (
+        "a secret's file that is a folder",
+        "secrets/gitlab-token",
+        "secrets",
+    ),
+    (
+        "a secret's file outside of the folder",
+        "secrets/gitlab-token",
+        "../gitlab-token",
+    ),
+    ("a pasted secret as a file", "secrets/gitlab-token", PASTED),
+    (
+        "a pasted secret as a variable",
+        "{ file: secrets/gitlab-token }",
+        "{ env: glpat-very-secret-indeed }",
+    ),
+    (
+        "a variable that is not set",
+        "{ file: secrets/gitlab-token }",
+        "{ env: NOT_SET }",
+    ),
+    (
+        "a variable that is empty",
+        "{ file: secrets/gitlab-token }",
+        "{ env: EMPTY }",
+    ),
+    (
+        "a hook without a key",
+        ", token: { file: secrets/tools-token }",
+        "",
+    ),
+    (
+        "a malformed signing token",
+        "token: { file: secrets/tools-token }",
+        "signing-token: { file: secrets/malformed }",
+    ),
     ("a hook without a scope", "scope: { group: acme }, ", ""),
-    ("a hook with two scopes", "{ group: acme }", "{ group: acme, project: acme/api }"),
-    ("a hook with a pattern as its scope", "{ group: acme }", "{ group: 'acme/**' }"),
-    ("a hook for an instance that is off", "{ group: acme }", "{ instance: false }"),
-    ("a certificate that is none", "    hooks:", "    ca: secrets/tools-token\n    hooks:"),
-    ("a kubeconfig that is not there", "kubeconfig: kubeconfig", "kubeconfig: gone"),
-    ("a cluster that is reached in two ways", "kubeconfig: kubeconfig", "kubeconfig: kubeconfig\n    in-cluster: true"),
-    ("a context without a kubeconfig", "kubeconfig: kubeconfig", "in-cluster: true\n    context: prod"),
-    ("links without their address", "kubeconfig: kubeconfig", "kubeconfig: kubeconfig\n    links: tekton-dashboard"),
-    ("links to nowhere", "kubeconfig: kubeconfig", "kubeconfig: kubeconfig\n    links: tekton-dashbord"),
-    ("links to this host, which has no address", "kubeconfig: kubeconfig", "kubeconfig: kubeconfig\n    links: penstock"),
-    ("a malformed pattern", "match: acme/{team}/**", "match: acme//x"),
+    (
+        "a hook with two scopes",
+        "{ group: acme }",
+        "{ group: acme, project: acme/api }",
+    ),
+    (
+        "a hook with a pattern as its scope",
+        "{ group: acme }",
+        "{ group: 'acme/**' }",
+    ),
+    (
+        "a hook for an instance that is off",
+        "{ group: acme }",
+        "{ instance: false }",
+    ),
+    (
+        "a certificate that is none",
+        "    hooks:",
+        "    ca: secrets/tools-token\n    hooks:",
+    ),
+    (
+        "a kubeconfig that is not there",
+        "kubeconfig: kubeconfig",
+        "kubeconfig: gone",
+    ),
+    (
+        "a cluster that is reached in two ways",
+        "kubeconfig: kubeconfig",
+        "kubeconfig: kubeconfig\n    in-cluster: true",
+    ),
+    (
+        "a context without a kubeconfig",
+        "kubeconfig: kubeconfig",
+        "in-cluster: true\n    context: prod",
+    ),
+    (
+        "links without their address",
+        "kubeconfig: kubeconfig",
+        "kubeconfig: kubeconfig\n    links: tekton-dashboard",
+    ),
+    (
+        "links to nowhere",
+        "kubeconfig: kubeconfig",
+        "kubeconfig: kubeconfig\n    links: tekton-dashbord",
+    ),
+    (
+        "links to this host, which has no address",
+        "kubeconfig: kubeconfig",
+        "kubeconfig: kubeconfig\n    links: penstock",
+    ),
+    (
+        "a malformed pattern",
+        "match: acme/{team}/**",
+        "match: acme//x",
+    ),
     ("an unknown variable", "'ci-{team}'", "'ci-{taem}'"),
-    ("a namespace that Kubernetes refuses", "'ci-{team}'", "'CI_{team}'"),
+    (
+        "a namespace that Kubernetes refuses",
+        "'ci-{team}'",
+        "'CI_{team}'",
+    ),
     ("an unknown cluster", "cluster: prod", "cluster: prd"),
     ("one account for both", "run-as: ci", "run-as: penstock"),
-    ("an unknown provenance of a place", "run-as: ci }", "run-as: ci, when: forks }"),
-    ("an unknown policy", "run-as: ci }", "run-as: ci, policy: { secret: [a] } }"),
-    ("a timeout without a unit", "run-as: ci }", "run-as: ci, policy: { timeout: '60' } }"),
-    ("a path of the node that climbs", "run-as: ci }", "run-as: ci, policy: { host-paths: [/data/../etc] } }"),
-    ("a plugin from a registry", "source: file:plugins/build.wasm", "source: oci://registry.example.com/build:1"),
-    ("a plugin from nowhere", "source: file:plugins/build.wasm", "source: build.wasm"),
-    ("a malformed digest", "digest: sha256:0000", "digest: sha256:zz"),
-    ("a signature that would not be checked", "    source:", "    signature: { key: { file: cosign.pub } }\n    source:"),
-    ("an unknown effect", "    source:", "    grants: { effects: [start-runs] }\n    source:"),
-    ("forks that are granted more", "    source:", "    grants: { from-fork: { effects: [start-run] } }\n    source:"),
-    ("a host that is an address", "    source:", "    grants: { fetch: ['https://hub.example.com/x'] }\n    source:"),
-    ("a limit without a unit", "    source:", "    limits: { memory: 64 }\n    source:"),
-    ("a limit of nothing", "    source:", "    limits: { host-calls: 0 }\n    source:"),
-    ("a limit with an unknown unit", "    source:", "    limits: { cpu: 5 fortnights }\n    source:"),
+    (
+        "an unknown provenance of a place",
+        "run-as: ci }",
+        "run-as: ci, when: forks }",
+    ),
+    (
+        "an unknown policy",
+        "run-as: ci }",
+        "run-as: ci, policy: { secret: [a] } }",
+    ),
+    (
+        "a timeout without a unit",
+        "run-as: ci }",
+        "run-as: ci, policy: { timeout: '60' } }",
+    ),
+    (
+        "a path of the node that climbs",
+        "run-as: ci }",
+        "run-as: ci, policy: { host-paths: [/data/../etc] } }",
+    ),
+    (
+        "a plugin from a registry",
+        "source: file:plugins/build.wasm",
+        "source: oci://registry.example.com/build:1",
+    ),
+    (
+        "a plugin from nowhere",
+        "source: file:plugins/build.wasm",
+        "source: build.wasm",
+    ),
+    (
+        "a malformed digest",
+        "digest: sha256:0000",
+        "digest: sha256:zz",
+    ),
+    (
+        "a signature that would not be checked",
+        "    source:",
+        "    signature: { key: { file: cosign.pub } }\n    source:",
+    ),
+    (
+        "an unknown effect",
+        "    source:",
+        "    grants: { effects: [start-runs] }\n    source:",
+    ),
+    (
+        "forks that are granted more",
+        "    source:",
+        "    grants: { from-fork: { effects: [start-run] } }\n    source:",
+    ),
+    (
+        "a host that is an address",
+        "    source:",
+        "    grants: { fetch: ['https://hub.example.com/x'] }\n    source:",
+    ),
+    (
+        "a limit without a unit",
+        "    source:",
+        "    limits: { memory: 64 }\n    source:",
+    ),
+    (
+        "a limit of nothing",
+        "    source:",
+        "    limits: { host-calls: 0 }\n    source:",
+    ),
+    (
+        "a limit with an unknown unit",
+        "    source:",
+        "    limits: { cpu: 5 fortnights }\n    source:",
+    ),
     ("an unknown plugin", "plugin: build", "plugin: biuld"),
-    ("an unknown tenant", "tenant: 'acme/{team}/**'", "tenant: amce/**"),
-    ("an unknown kind of event", "on: [push]", "on: [merge-request]"),
+    (
+        "an unknown tenant",
+        "tenant: 'acme/{team}/**'",
+        "tenant: amce/**",
+    ),
+    (
+        "an unknown kind of event",
+        "on: [push]",
+        "on: [merge-request]",
+    ),
     ("no kind of event", "on: [push]", "on: []"),
-    ("an unknown mode", "plugin: build }", "plugin: build, mode: watch }"),
-    ("two routes of one name", "plugin: build }", "plugin: build }\n  - { tenant: 'acme/{team}/**', on: [note], plugin: build }"),
-    ("an event with two routes to one plugin", "plugin: build }", "plugin: build }\n  - { tenant: '*', on: [push], plugin: build }"),
-    ("two clusters of one name", "clusters:\n", "clusters:\n  - { name: prod, in-cluster: true }\n"),
-    ("two tenants of one pattern", "tenants:\n", "tenants:\n  - { match: 'acme/{team}/**', places: {} }\n"),
-    ("a malformed address to listen at", "gitlab:", "listen: here\ngitlab:"),
-    ("two stores", "gitlab:", "store: { sqlite: a, postgres: { env: PENSTOCK_API_TOKEN } }\ngitlab:"),
-    ("a pasted database password", "gitlab:", "store: { postgres: 'postgres://u:glpat-very-secret-indeed@db' }\ngitlab:"),
+    (
+        "an unknown mode",
+        "plugin: build }",
+        "plugin: build, mode: watch }",
+    ),
+    (
+        "two routes of one name",
+        "plugin: build }",
+        "plugin: build }\n  - { tenant: 'acme/{team}/**', on: [note], plugin: build }",
+    ),
+    (
+        "an event with two routes to one plugin",
+        "plugin: build }",
+        "plugin: build }\n  - { tenant: '*', on: [push], plugin: build }",
+    ),
+    (
+        "two clusters of one name",
+        "clusters:\n",
+        "clusters:\n  - { name: prod, in-cluster: true }\n",
+    ),
+    (
+        "two tenants of one pattern",
+        "tenants:\n",
+        "tenants:\n  - { match: 'acme/{team}/**', places: {} }\n",
+    ),
+    (
+        "a malformed address to listen at",
+        "gitlab:",
+        "listen: here\ngitlab:",
+    ),
+    (
+        "two stores",
+        "gitlab:",
+        "store: { sqlite: a, postgres: { env: PENSTOCK_API_TOKEN } }\ngitlab:",
+    ),
+    (
+        "a pasted database password",
+        "gitlab:",
+        "store: { postgres: 'postgres://u:glpat-very-secret-indeed@db' }\ngitlab:",
+    ),
 ];
 
 #[test]
@@ -252,9 +536,18 @@ routes:
 fn the_files_of_a_folder_are_joined_and_what_is_there_twice_names_both_places() {
     let (head, routes) = SMALL.split_once("routes:").unwrap();
     let routes = format!("routes:{routes}");
-    let folder = folder(&[("a.yaml", head), ("b.yml", &routes), ("notes.txt", "no: yaml: at: all"), (".hidden.yaml", "no")]);
+    let folder = folder(&[
+        ("a.yaml", head),
+        ("b.yml", &routes),
+        ("notes.txt", "no: yaml: at: all"),
+        (".hidden.yaml", "no"),
+    ]);
     assert_eq!(load(&folder, "").unwrap().routes.len(), 1);
-    std::fs::write(folder.path().join("c.yaml"), "bodies: 1MiB\nclusters: [{ name: prod, in-cluster: true }]\n").unwrap();
+    std::fs::write(
+        folder.path().join("c.yaml"),
+        "bodies: 1MiB\nclusters: [{ name: prod, in-cluster: true }]\n",
+    )
+    .unwrap();
     std::fs::write(folder.path().join("d.yaml"), "bodies: 2MiB\n").unwrap();
     let problems = load(&folder, "").unwrap_err();
     insta::assert_snapshot!("twice in a folder", told_of(&problems, &folder));
@@ -262,10 +555,17 @@ fn the_files_of_a_folder_are_joined_and_what_is_there_twice_names_both_places() 
 
 #[test]
 fn a_mistake_in_one_file_does_not_hide_those_of_another() {
-    let folder = folder(&[("a.yaml", "clusters: ["), ("b.yaml", "routes: 7"), ("c.yaml", "listen: x")]);
+    let folder = folder(&[
+        ("a.yaml", "clusters: ["),
+        ("b.yaml", "routes: 7"),
+        ("c.yaml", "listen: x"),
+    ]);
     let problems = load(&folder, "").unwrap_err();
-    let files: Vec<String> =
-        problems.0.iter().map(|it| it.file.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let files: Vec<String> = problems
+        .0
+        .iter()
+        .map(|it| it.file.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
     assert_eq!(files, ["a.yaml", "b.yaml", "c.yaml"]);
 }
 
@@ -282,12 +582,28 @@ fn a_configuration_that_is_not_there_says_how_to_name_one() {
 fn a_link_that_leads_out_of_the_folder_is_not_followed() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("token"), "x").unwrap();
-    let folder = folder(&[("penstock.yaml", &SMALL.replacen("secrets/gitlab-token", "secrets/linked", 1))]);
-    std::os::unix::fs::symlink(outside.path().join("token"), folder.path().join("secrets/linked")).unwrap();
+    let folder = folder(&[(
+        "penstock.yaml",
+        &SMALL.replacen("secrets/gitlab-token", "secrets/linked", 1),
+    )]);
+    std::os::unix::fs::symlink(
+        outside.path().join("token"),
+        folder.path().join("secrets/linked"),
+    )
+    .unwrap();
     assert!(load(&folder, "penstock.yaml").is_err());
     let absolute = outside.path().join("token").display().to_string();
-    std::fs::write(folder.path().join("penstock.yaml"), SMALL.replacen("secrets/gitlab-token", &absolute, 1)).unwrap();
-    assert_eq!(load(&folder, "penstock.yaml").unwrap().gitlab[0].token.reveal(), "x");
+    std::fs::write(
+        folder.path().join("penstock.yaml"),
+        SMALL.replacen("secrets/gitlab-token", &absolute, 1),
+    )
+    .unwrap();
+    assert_eq!(
+        load(&folder, "penstock.yaml").unwrap().gitlab[0]
+            .token
+            .reveal(),
+        "x"
+    );
 }
 
 #[test]
@@ -296,8 +612,12 @@ fn a_pattern_of_a_route_takes_in_each_tenant_below_it() {
         .replacen("tenants:\n", "tenants:\n  - { match: acme/tools, places: {} }\n  - { match: 'other/**', places: {} }\n", 1)
         .replacen("tenant: 'acme/{team}/**'", "tenant: 'acme/**'", 1);
     let folder = folder(&[("penstock.yaml", &more)]);
-    let names: Vec<String> =
-        load(&folder, "penstock.yaml").unwrap().routes.iter().map(|route| route.name.to_string()).collect();
+    let names: Vec<String> = load(&folder, "penstock.yaml")
+        .unwrap()
+        .routes
+        .iter()
+        .map(|route| route.name.to_string())
+        .collect();
     assert_eq!(names, ["acme/tools build", "acme/{team}/** build"]);
 }
 
@@ -309,7 +629,12 @@ fn any_text_is_read_or_refused_without_a_panic_and_nothing_of_it_is_shown() {
         let _ = load(&folder, "penstock.yaml").map_err(|problems| problems.to_string());
     }
     for skip in 0..SMALL.lines().count() {
-        let text: Vec<&str> = SMALL.lines().enumerate().filter(|(n, _)| *n != skip).map(|(_, line)| line).collect();
+        let text: Vec<&str> = SMALL
+            .lines()
+            .enumerate()
+            .filter(|(n, _)| *n != skip)
+            .map(|(_, line)| line)
+            .collect();
         let folder = folder(&[("penstock.yaml", &text.join("\n"))]);
         let _ = load(&folder, "penstock.yaml").map_err(|problems| problems.to_string());
     }

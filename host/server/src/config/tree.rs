@@ -68,13 +68,28 @@ pub(super) fn read(text: &str, file: usize) -> Result<Node, NotYaml> {
         with_snippet: false,
     };
     if text.trim().is_empty() {
-        return Ok(Node { spot: Spot { file, ..Spot::default() }, value: Value::Map(Vec::new()) });
+        return Ok(Node {
+            spot: Spot {
+                file,
+                ..Spot::default()
+            },
+            value: Value::Map(Vec::new()),
+        });
     }
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(root) => Ok(root.value.place(spot(file, root.referenced), file)),
         Err(error) => {
-            let spot = error.location().map_or(Spot { file, ..Spot::default() }, |at| spot(file, at));
-            Err(NotYaml { spot, message: without_quotes(&error.without_snippet().to_string()) })
+            let spot = error.location().map_or(
+                Spot {
+                    file,
+                    ..Spot::default()
+                },
+                |at| spot(file, at),
+            );
+            Err(NotYaml {
+                spot,
+                message: without_quotes(&error.without_snippet().to_string()),
+            })
         }
     }
 }
@@ -126,12 +141,16 @@ impl Raw {
             Self::Number(number) => Value::Number(number),
             Self::Text(text) => Value::Text(text),
             Self::List(items) => {
-                let place = |item: Spanned<Self>| item.value.place(spot(file, item.referenced), file);
+                let place =
+                    |item: Spanned<Self>| item.value.place(spot(file, item.referenced), file);
                 Value::List(items.into_iter().map(place).collect())
             }
             Self::Map(entries) => {
                 let place = |(key, value): (Spanned<String>, Spanned<Self>)| {
-                    let key = Key { spot: spot(file, key.referenced), text: key.value };
+                    let key = Key {
+                        spot: spot(file, key.referenced),
+                        text: key.value,
+                    };
                     (key, value.value.place(spot(file, value.referenced), file))
                 };
                 Value::Map(entries.into_iter().map(place).collect())

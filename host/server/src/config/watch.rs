@@ -55,8 +55,14 @@ pub fn watch(path: PathBuf) -> Result<Changes, WatchError> {
         }
     })?;
     let (_, seen) = read::load(&path, &environment);
-    let mut changes =
-        Changes { path, seen, watcher, watched: BTreeSet::new(), hints, poll: POLL };
+    let mut changes = Changes {
+        path,
+        seen,
+        watcher,
+        watched: BTreeSet::new(),
+        hints,
+        poll: POLL,
+    };
     changes.follow();
     Ok(changes)
 }
@@ -98,13 +104,23 @@ impl Changes {
 
     /// Watches the folders of all files that were read: a file is often replaced, and its watch would go with it.
     fn follow(&mut self) {
-        let named = if self.path.is_dir() { Some(self.path.as_path()) } else { self.path.parent() };
+        let named = if self.path.is_dir() {
+            Some(self.path.as_path())
+        } else {
+            self.path.parent()
+        };
         let folders: BTreeSet<PathBuf> = self
             .seen
             .keys()
             .filter_map(|file| file.parent())
             .chain(named)
-            .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+            .map(|folder| {
+                if folder.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    folder
+                }
+            })
             .map(Path::to_owned)
             .collect();
         for gone in self.watched.difference(&folders) {

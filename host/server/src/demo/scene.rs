@@ -181,7 +181,7 @@ plugins:
   - name: rules
     source: file:{rules}
     digest: {rules_digest}
-    grants: {{ delivery: true, effects: [start-run, cancel-runs] }}
+    grants: {{ delivery: true, gitlab-read: [files, commits], effects: [start-run, cancel-runs] }}
     settings:
       rules:
         - name: build

@@ -11,12 +11,19 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     std::fs::create_dir(folder.path().join("secrets")).unwrap();
     std::fs::write(folder.path().join("secrets/token"), "one").unwrap();
     let path = folder.path().join("penstock.yaml");
-    std::fs::write(&path, "listen: 127.0.0.1:1\napi-token: { file: secrets/token }\n").unwrap();
+    std::fs::write(
+        &path,
+        "listen: 127.0.0.1:1\napi-token: { file: secrets/token }\n",
+    )
+    .unwrap();
     (folder, path)
 }
 
 async fn next(changes: &mut Changes) -> Result<Config, Problems> {
-    tokio::time::timeout(LIMIT, changes.next()).await.expect("a change in time").expect("is watched")
+    tokio::time::timeout(LIMIT, changes.next())
+        .await
+        .expect("a change in time")
+        .expect("is watched")
 }
 
 #[tokio::test]
@@ -27,7 +34,10 @@ async fn a_change_is_told_with_the_new_configuration_or_what_is_wrong_with_it() 
     assert_eq!(next(&mut changes).await.unwrap().listen.port(), 2);
     std::fs::write(&path, "listne: 127.0.0.1:3\n").unwrap();
     let problems = next(&mut changes).await.unwrap_err();
-    assert!(problems.to_string().contains("did you mean `listen`?"), "{problems}");
+    assert!(
+        problems.to_string().contains("did you mean `listen`?"),
+        "{problems}"
+    );
     std::fs::write(&path, "listen: 127.0.0.1:3\n").unwrap();
     assert_eq!(next(&mut changes).await.unwrap().listen.port(), 3);
 }
