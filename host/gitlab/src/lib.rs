@@ -53,7 +53,7 @@ pub mod trust;
 pub mod verify;
 
 pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook, check};
-pub use client::{CallReport, Client, ClientError, ClientSettings, Observer};
+pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
 pub use comment::{CommentOutcome, comment};
 pub use confirm::{ConfirmError, Confirmed, OwnUsers, confirm};
 pub use error::{ActError, ApiError};
@@ -61,5 +61,5 @@ pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};
 pub use redact::{Redaction, RedactionError};
 pub use scope::{Accepted, HookScope, ProjectClaim, ScopeError};
-pub use status::{MergeRequestNow, Placement, StatusOutcome, placement, set_status};
+pub use status::{HeadPipeline, MergeRequestNow, Placement, StatusOutcome, placement, set_status};
 pub use verify::{KeyError, Keys, VerifiedBody, VerifyError, verify};

@@ -20,7 +20,7 @@ async fn a_push_starts_a_run_under_the_place_s_accounts_and_its_success_comes_ba
             "apiVersion": "tekton.dev/v1",
             "kind": "PipelineRun",
             "spec": {
-                "params": [{ "name": "revision", "value": "$(params.revision)" }],
+                "params": [{ "name": "revision", "value": "$(tt.params.revision)" }],
                 "pipelineSpec": {
                     "params": [{ "name": "revision" }],
                     "tasks": [{ "name": "build", "taskSpec": { "steps": [

@@ -529,7 +529,7 @@ plugins:
 routes:
   - { tenant: none, on: [push, pish], plugin: q, mode: go }
 ";
-    insta::assert_snapshot!("all at once", told(text));
+    insta::assert_snapshot!("all_at_once", told(text));
 }
 
 #[test]
@@ -550,7 +550,7 @@ fn the_files_of_a_folder_are_joined_and_what_is_there_twice_names_both_places() 
     .unwrap();
     std::fs::write(folder.path().join("d.yaml"), "bodies: 2MiB\n").unwrap();
     let problems = load(&folder, "").unwrap_err();
-    insta::assert_snapshot!("twice in a folder", told_of(&problems, &folder));
+    insta::assert_snapshot!("twice_in_a_folder", told_of(&problems, &folder));
 }
 
 #[test]

@@ -197,6 +197,7 @@ fn every_field_of_the_table_and_what_becomes_of_it() {
     let plain = Setting::new(place(When::Member, PlacePolicy::default()));
     let free = Setting::new(place(When::Member, generous()));
     let forks = Setting::new(place(When::Fork, generous()));
+    // Three columns: a default policy, a generous one, and the generous one in a place for forks.
     let mut table = String::new();
     for way in ways() {
         let text = way.manifest(way.field().name, sample_of(&way)).to_string();
@@ -232,10 +233,7 @@ fn every_field_of_the_table_and_what_becomes_of_it() {
             );
         }
     }
-    insta::assert_snapshot!(
-        "fields: default policy, generous policy, generous policy for forks",
-        table
-    );
+    insta::assert_snapshot!("fields", table);
 }
 
 #[test]

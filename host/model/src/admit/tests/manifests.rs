@@ -24,7 +24,7 @@ fn a_real_pipeline_run_is_sent_with_the_hosts_marks() {
         run.manifest["metadata"]["annotations"][label::MANIFEST_DIGEST],
         run.manifest_digest.to_string()
     );
-    insta::assert_json_snapshot!("a real run", run);
+    insta::assert_json_snapshot!("real_run", run);
 }
 
 #[test]
