@@ -30,7 +30,9 @@ impl Ledger {
                 self.unanswered.remove(&id);
                 self.acknowledged.insert(id);
             }
-            Some(answer) if answer.status != 503 => panic!("a good delivery was refused: {answer:?}"),
+            Some(answer) if answer.status != 503 => {
+                panic!("a good delivery was refused: {answer:?}")
+            }
             _ => {
                 if !self.acknowledged.contains(&id) {
                     self.unanswered.insert(id, delivery);
@@ -42,7 +44,9 @@ impl Ledger {
     /// Takes out some that got no answer, to send them again.
     pub fn again(&mut self, count: usize) -> Vec<Delivery> {
         let ids: Vec<String> = self.unanswered.keys().take(count).cloned().collect();
-        ids.iter().filter_map(|id| self.unanswered.remove(id)).collect()
+        ids.iter()
+            .filter_map(|id| self.unanswered.remove(id))
+            .collect()
     }
 
     /// Waits until everything is done and holds it against the API server: nothing lost, nothing doubled, nothing made up. How many runs there are.
@@ -51,8 +55,17 @@ impl Ledger {
     /// If something was lost, doubled or made up.
     pub async fn check(&self, scene: &Scene) -> usize {
         let found = self.count(scene).await;
-        assert!(found.lost.is_empty(), "acknowledged and lost: {:?}\n{}", found.lost, scene.penstock.log_tail());
-        assert!(found.doubled.is_empty(), "runs doubled: {:?}", found.doubled);
+        assert!(
+            found.lost.is_empty(),
+            "acknowledged and lost: {:?}\n{}",
+            found.lost,
+            scene.penstock.log_tail()
+        );
+        assert!(
+            found.doubled.is_empty(),
+            "runs doubled: {:?}",
+            found.doubled
+        );
         found.runs
     }
 
@@ -64,15 +77,37 @@ impl Ledger {
         scene.settled().await;
         let runs = scene.runs_by_delivery().await;
         for delivery in runs.keys() {
-            let known = self.acknowledged.contains(delivery) || self.unanswered.contains_key(delivery);
-            assert!(known, "there is a run of a delivery that nobody sent: {delivery}");
+            let known =
+                self.acknowledged.contains(delivery) || self.unanswered.contains_key(delivery);
+            assert!(
+                known,
+                "there is a run of a delivery that nobody sent: {delivery}"
+            );
         }
-        let lost = self.acknowledged.iter().filter(|id| !runs.contains_key(*id)).cloned().collect();
-        let mut doubled: BTreeSet<String> = runs.iter().filter(|(_, count)| **count > 1).map(|(id, _)| id.clone()).collect();
+        let lost = self
+            .acknowledged
+            .iter()
+            .filter(|id| !runs.contains_key(*id))
+            .cloned()
+            .collect();
+        let mut doubled: BTreeSet<String> = runs
+            .iter()
+            .filter(|(_, count)| **count > 1)
+            .map(|(id, _)| id.clone())
+            .collect();
         // A run that was created, deleted and created again would show here alone.
         let creations = scene.creations();
-        doubled.extend(creations.iter().filter(|(_, by)| by.len() > 1).map(|(name, _)| name.clone()));
-        Count { runs: runs.values().sum(), lost, doubled }
+        doubled.extend(
+            creations
+                .iter()
+                .filter(|(_, by)| by.len() > 1)
+                .map(|(name, _)| name.clone()),
+        );
+        Count {
+            runs: runs.values().sum(),
+            lost,
+            doubled,
+        }
     }
 }
 
@@ -93,7 +128,10 @@ pub struct Count {
 /// If GitLab is so old that it sends none.
 #[must_use]
 pub fn id(delivery: &Delivery) -> String {
-    let found = delivery.headers.get("webhook-id").and_then(|it| it.to_str().ok());
+    let found = delivery
+        .headers
+        .get("webhook-id")
+        .and_then(|it| it.to_str().ok());
     found.expect("a delivery of GitLab 19 has an id").to_owned()
 }
 
@@ -102,17 +140,23 @@ pub fn id(delivery: &Delivery) -> String {
 pub fn pushes(scene: &Scene, count: usize) -> Vec<Delivery> {
     let one = |n: usize| {
         let branch = format!("topic-{}", rand::random_range(0..5));
-        let push = Push::new(PROJECT, &branch, "alice").write("a.txt", format!("{n} {}", rand::random::<u64>()));
+        let push = Push::new(PROJECT, &branch, "alice")
+            .write("a.txt", format!("{n} {}", rand::random::<u64>()));
         scene.gitlab.push(push).delivery(scene.hook)
     };
     (0..count).map(one).collect()
 }
 
 /// Sends each at a random moment of this span, and gives what came back.
-pub async fn send_within(poster: Poster, deliveries: Vec<Delivery>, span: Duration) -> Vec<(Delivery, Option<Answer>)> {
+pub async fn send_within(
+    poster: Poster,
+    deliveries: Vec<Delivery>,
+    span: Duration,
+) -> Vec<(Delivery, Option<Answer>)> {
     let sending = deliveries.into_iter().map(|delivery| {
         let poster = poster.clone();
         async move {
+            // The moments are drawn, so that over many rounds they meet every step of the host.
             tokio::time::sleep(span.mul_f64(rand::random())).await;
             let answer = poster.post(&delivery).await;
             (delivery, answer)

@@ -55,7 +55,11 @@ impl Told {
 pub fn program() -> PathBuf {
     let own = std::env::current_exe().expect("this program knows where it lies");
     let folder = own.parent().expect("a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().expect("a folder") } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().expect("a folder")
+    } else {
+        folder
+    };
     let program = folder.join("penstock");
     assert!(
         program.is_file(),
@@ -136,11 +140,25 @@ impl Penstock {
     /// If it can't be started.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let log: File = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file");
+        let log: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("a log file");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).args(&self.prefix).arg(&self.program).arg("serve").args(&self.arguments);
-        command.env("PENSTOCK_CONFIG", &self.config).envs(self.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(["--pdeathsig", "KILL"])
+            .args(&self.prefix)
+            .arg(&self.program)
+            .arg("serve")
+            .args(&self.arguments);
+        command
+            .env("PENSTOCK_CONFIG", &self.config)
+            .envs(self.environment.iter().cloned());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         self.child = Some(command.spawn().expect("setpriv of util-linux starts it"));
     }
 
@@ -151,13 +169,26 @@ impl Penstock {
     pub async fn ready(&mut self) {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.as_mut().expect("it was started").try_wait().expect("a child") {
-                panic!("penstock ended ({status}); its log ends with:\n{}", self.log_tail());
+            if let Some(status) = self
+                .child
+                .as_mut()
+                .expect("it was started")
+                .try_wait()
+                .expect("a child")
+            {
+                panic!(
+                    "penstock ended ({status}); its log ends with:\n{}",
+                    self.log_tail()
+                );
             }
             if matches!(self.get("/readyz").await, Some((200, _))) {
                 return;
             }
-            assert!(begun.elapsed() < LIMIT, "penstock did not get ready; its log ends with:\n{}", self.log_tail());
+            assert!(
+                begun.elapsed() < LIMIT,
+                "penstock did not get ready; its log ends with:\n{}",
+                self.log_tail()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -187,9 +218,13 @@ impl Penstock {
     pub async fn terminate(&mut self) -> (ExitStatus, Duration) {
         let begun = Instant::now();
         let mut child = self.child.take().expect("it runs");
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id");
+        let pid =
+            Pid::from_raw(i32::try_from(child.id()).expect("a process id")).expect("a process id");
         kill_process(pid, Signal::TERM).expect("it runs");
-        let status = until("the end of penstock", async || child.try_wait().expect("a child")).await;
+        let status = until("the end of penstock", async || {
+            child.try_wait().expect("a child")
+        })
+        .await;
         (status, begun.elapsed())
     }
 
@@ -206,7 +241,11 @@ impl Penstock {
     /// If it can't be started.
     pub async fn text_command(&self, words: &[&str]) -> Told {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(words).env("PENSTOCK_CONFIG", &self.config).stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(words)
+            .env("PENSTOCK_CONFIG", &self.config)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         let output = command.output().await.expect("the command starts");
         Told {
             success: output.status.success(),
@@ -217,7 +256,12 @@ impl Penstock {
 
     /// Asks over HTTP; `None` if nobody answers.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
-        let response = self.http.get(format!("{}{path}", self.url)).send().await.ok()?;
+        let response = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .send()
+            .await
+            .ok()?;
         let status = response.status().as_u16();
         Some((status, response.text().await.ok()?))
     }
@@ -245,7 +289,10 @@ impl Penstock {
 
     /// Waits until it logged this text.
     pub async fn logged(&self, text: &str) {
-        until(&format!("the log line `{text}`"), async || self.logs().contains(text).then_some(())).await;
+        until(&format!("the log line `{text}`"), async || {
+            self.logs().contains(text).then_some(())
+        })
+        .await;
     }
 }
 
@@ -257,5 +304,9 @@ impl Drop for Penstock {
 
 /// A client that stays on loopback.
 pub(crate) fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a client")
 }

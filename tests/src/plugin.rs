@@ -22,7 +22,8 @@ impl Plugin {
     /// The guest that does what it is told.
     #[must_use]
     pub fn misbehave(name: &str, behaviour: Behaviour) -> Self {
-        Self::new(name, &guest("misbehave")).settings(serde_json::to_value(Settings::from(behaviour)).unwrap())
+        Self::new(name, &guest("misbehave"))
+            .settings(serde_json::to_value(Settings::from(behaviour)).unwrap())
     }
 
     /// The guest that starts one run of this manifest, under the pipeline's and the status' name `build`.
@@ -150,15 +151,22 @@ impl Route {
 /// If it was not built.
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
-    let folder = std::env::var_os("PENSTOCK_GUESTS").filter(|it| !it.is_empty()).map_or_else(cached, PathBuf::from);
+    let folder = std::env::var_os("PENSTOCK_GUESTS")
+        .filter(|it| !it.is_empty())
+        .map_or_else(cached, PathBuf::from);
     let file = folder.join(format!("{name}.wasm"));
-    assert!(file.is_file(), "{} is missing: run `cargo xtask guests`, or `cargo xtask test`, which does", file.display());
+    assert!(
+        file.is_file(),
+        "{} is missing: run `cargo xtask guests`, or `cargo xtask test`, which does",
+        file.display()
+    );
     file
 }
 
 fn cached() -> PathBuf {
     let cache = std::env::var_os("PENSTOCK_CACHE").map(PathBuf::from);
-    let home = || PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/penstock");
+    let home =
+        || PathBuf::from(std::env::var_os("HOME").expect("a home folder")).join(".cache/penstock");
     cache.unwrap_or_else(home).join("guests")
 }
 
@@ -168,6 +176,7 @@ fn cached() -> PathBuf {
 /// If it can't be read.
 #[must_use]
 pub fn digest(file: &Path) -> String {
-    let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("can't read {}: {error}", file.display()));
+    let bytes = std::fs::read(file)
+        .unwrap_or_else(|error| panic!("can't read {}: {error}", file.display()));
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }

@@ -24,16 +24,30 @@ impl Postgres {
     /// # Panics
     /// If Postgres is not installed or does not start.
     pub async fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("penstock-postgres-").tempdir().expect("a folder");
+        let folder = tempfile::Builder::new()
+            .prefix("penstock-postgres-")
+            .tempdir()
+            .expect("a folder");
         let password = uuid::Uuid::new_v4().simple().to_string();
-        let mut postgres = Self { bin: bin(), folder, port: free_port(), password, child: None };
+        let mut postgres = Self {
+            bin: bin(),
+            folder,
+            port: free_port(),
+            password,
+            child: None,
+        };
         let secret = postgres.folder.path().join("password");
         std::fs::write(&secret, &postgres.password).expect("a file");
         postgres.own();
         let data = postgres.data();
         let made = postgres
             .command("initdb")
-            .args(["--auth=scram-sha-256", "--username=penstock", "--no-sync", "--pgdata"])
+            .args([
+                "--auth=scram-sha-256",
+                "--username=penstock",
+                "--no-sync",
+                "--pgdata",
+            ])
             .arg(&data)
             .arg(format!("--pwfile={}", secret.display()))
             .stdout(Stdio::null())
@@ -47,7 +61,10 @@ impl Postgres {
     /// The URL of the database, with its password.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://penstock:{}@127.0.0.1:{}/postgres", self.password, self.port)
+        format!(
+            "postgres://penstock:{}@127.0.0.1:{}/postgres",
+            self.password, self.port
+        )
     }
 
     /// The password: a secret of the scene.
@@ -105,8 +122,14 @@ impl Postgres {
     /// Postgres refuses to run as root: the folder belongs to its own account then.
     fn own(&self) {
         if rustix::process::getuid().is_root() {
-            let done = Command::new("chown").args(["-R", "postgres"]).arg(self.folder.path()).status();
-            assert!(done.is_ok_and(|status| status.success()), "there is no account `postgres`");
+            let done = Command::new("chown")
+                .args(["-R", "postgres"])
+                .arg(self.folder.path())
+                .status();
+            assert!(
+                done.is_ok_and(|status| status.success()),
+                "there is no account `postgres`"
+            );
         }
     }
 
@@ -116,7 +139,9 @@ impl Postgres {
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
         }
         // After the change of account, which would clear it.
-        command.args(["setpriv", "--pdeathsig", "KILL"]).arg(self.bin.join(program));
+        command
+            .args(["setpriv", "--pdeathsig", "KILL"])
+            .arg(self.bin.join(program));
         command
     }
 }
@@ -128,7 +153,10 @@ impl Drop for Postgres {
 }
 
 fn bin() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     versions
         .map(|version| version.path().join("bin"))
         .find(|bin| bin.join("postgres").is_file())

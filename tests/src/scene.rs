@@ -97,11 +97,17 @@ impl Scene {
         let url = format!("http://127.0.0.1:{}", free_port());
         let mut config = self.config.clone();
         config["listen"] = url.trim_start_matches("http://").into();
-        let folder = self.folder.path().join(url.rsplit(':').next().expect("a port"));
+        let folder = self
+            .folder
+            .path()
+            .join(url.rsplit(':').next().expect("a port"));
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("penstock.yaml"), yaml(&config)).expect("a configuration");
         let log = folder.join("penstock.log");
-        (Penstock::new(crate::penstock::program(), &folder, &url).log_to(&log), url)
+        (
+            Penstock::new(crate::penstock::program(), &folder, &url).log_to(&log),
+            url,
+        )
     }
 
     /// Where the host listens.

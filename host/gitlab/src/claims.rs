@@ -174,8 +174,17 @@ pub(crate) fn read(body: &[u8]) -> Result<Claims, ScopeError> {
         Some(kind) => kind,
         None => word("event_name", whole.event_name)?.unwrap_or_else(|| "unknown".to_owned()),
     };
-    let subject = subject(&kind, &whole, &attributes, &merge_request);
     let about_group = group_id.is_some() || full_path.is_some();
+    let subject = match subject(&kind, &whole, &attributes, &merge_request) {
+        // Without a project it is the group that stays in order, so that no group waits for another.
+        Subject::Whole if id.is_none() && about_group => {
+            let name = full_path
+                .clone()
+                .or_else(|| group_id.map(|id| id.to_string()));
+            name.map_or(Subject::Whole, Subject::Group)
+        }
+        subject => subject,
+    };
     Ok(Claims {
         kind,
         project: ProjectClaim {

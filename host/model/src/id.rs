@@ -55,7 +55,8 @@ names! {
     InstanceName;
     /// Name of a hook of an instance in the configuration.
     HookName;
-    /// Id of a delivery: `webhook-id` of a verified signature, else `Idempotency-Key`, else `sha256:` of instance, hook, event header and body.
+    /// Id of a delivery: the hook's name, a colon, and `webhook-id` of a verified signature, else `Idempotency-Key`; without either `sha256:` of instance, hook,
+    /// event header and body.
     DeliveryId;
     /// A tenant's pattern as the configuration writes it, such as `acme/{team}/**`.
     TenantName;

@@ -14,7 +14,9 @@ pub enum Subject {
     MergeRequest(u64),
     /// A branch or a tag, by its full name.
     Ref(RefName),
-    /// Anything else of the project or group.
+    /// A group, by its full path or its id: events that no project has.
+    Group(String),
+    /// Anything else of the project or the instance.
     Whole,
 }
 
@@ -40,6 +42,7 @@ impl fmt::Display for Lane {
         match &self.subject {
             Subject::MergeRequest(iid) => write!(f, "!{iid}"),
             Subject::Ref(name) => write!(f, "{name}"),
+            Subject::Group(group) => write!(f, "group:{group}"),
             Subject::Whole => f.write_str("-"),
         }
     }

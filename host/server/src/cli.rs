@@ -31,7 +31,12 @@ pub struct CommandLine {
 #[derive(Debug, Args)]
 struct Shared {
     /// The configuration: a YAML file, or a folder of them.
-    #[arg(long, global = true, env = "PENSTOCK_CONFIG", default_value = "penstock.yaml")]
+    #[arg(
+        long,
+        global = true,
+        env = "PENSTOCK_CONFIG",
+        default_value = "penstock.yaml"
+    )]
     config: PathBuf,
     /// How the answer is written.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
@@ -125,8 +130,7 @@ async fn command(command: Command) -> Result<ExitCode> {
             } else {
                 BTreeSet::from_iter(loops)
             };
-            let loaded = load(&config)?;
-            serve(config, loaded, loops).await?;
+            serve(config, loops).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check {

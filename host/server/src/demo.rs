@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::serve::{self, Loop};
 use crate::{explain, log};
@@ -58,7 +58,11 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     log::to_file(&scene.folder().join("penstock.log"))?;
     say("1", "the parts");
     note(&format!("GitLab      {} (a stand-in)", scene.gitlab.url()));
-    note(&format!("Kubernetes  {} ({})", scene.cluster_address(), scene.cluster_kind()));
+    note(&format!(
+        "Kubernetes  {} ({})",
+        scene.cluster_address(),
+        scene.cluster_kind()
+    ));
     note(&format!("Penstock    {address}"));
     note(&format!(
         "  its configuration  {}",
@@ -69,16 +73,11 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         scene.folder().join("penstock.log").display()
     ));
 
+    let changes = watch::watch(scene.config().to_owned())?;
     let config = Config::load(scene.config()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let host = Host::open(config).await?;
     let stop = CancellationToken::new();
-    let mut tasks = serve::start(
-        &host,
-        scene.config().to_owned(),
-        listener,
-        &Loop::all(),
-        &stop,
-    )?;
+    let mut tasks = serve::start(&host, changes, listener, &Loop::all(), &stop);
     plugins_ready(&host).await?;
 
     let shown = steps(&scene, &host).await;
@@ -121,8 +120,7 @@ async fn steps(scene: &Scene, host: &Arc<Host>) -> Result<()> {
         sent.status.unwrap_or_default(),
         sent.body.trim()
     ));
-    let receipt: Value =
-        serde_json::from_str(&sent.body).context("the receipt is no JSON")?;
+    let receipt: Value = serde_json::from_str(&sent.body).context("the receipt is no JSON")?;
     let id = DeliveryId::new(text(&receipt, "/delivery"));
 
     say(
@@ -145,9 +143,9 @@ async fn steps(scene: &Scene, host: &Arc<Host>) -> Result<()> {
     say("5", "what came back to GitLab");
     let statuses = wait("the status to come back", || async {
         let found = scene.gitlab.statuses(PROJECT, &commit);
-        let ended = found
-            .iter()
-            .any(|status| text(status, "/status") == "success" || text(status, "/status") == "failed");
+        let ended = found.iter().any(|status| {
+            text(status, "/status") == "success" || text(status, "/status") == "failed"
+        });
         Ok(ended.then_some(found))
     })
     .await?;
@@ -189,7 +187,9 @@ fn of_cluster(scene: &Scene, explained: &Explained) {
             run.creator, run.run_as
         ));
         if let Some(object) = scene.run(&run.namespace, &run.name) {
-            let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+            let labels = object
+                .pointer("/metadata/labels")
+                .and_then(Value::as_object);
             for (label, value) in labels.into_iter().flatten() {
                 note(&format!(
                     "  {label}: {}",
@@ -275,7 +275,9 @@ fn note(line: &str) {
 
 /// A text in JSON, or nothing.
 fn text<'a>(json: &'a Value, pointer: &str) -> &'a str {
-    json.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    json.pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// Where a plugin lies.

@@ -51,7 +51,9 @@ impl Delivery {
     /// The failed status of a delivery that was given up. GitLab confirmed nothing of it, so it is only for the project that the hook spoke for.
     fn gave_up(&self, route: Option<&RouteName>, why: &str) -> Option<Order> {
         let key = &self.stored.key;
-        let ScopeClaim::Project { id, path } = &self.parsed.scope else { return None };
+        let ScopeClaim::Project { id, path } = &self.parsed.scope else {
+            return None;
+        };
         let of = ProjectOf {
             instance: key.instance.clone(),
             project: *id,
@@ -59,15 +61,25 @@ impl Delivery {
             tenant: self.stored.tenant.clone()?,
         };
         let any = RouteName::new("");
-        let about =
-            EffectId::new(&key.instance, &key.id, route.unwrap_or(&any), 0, &EffectKey::new("host/dead"));
+        let about = EffectId::new(
+            &key.instance,
+            &key.id,
+            route.unwrap_or(&any),
+            0,
+            &EffectKey::new("host/dead"),
+        );
         let unconfirmed = status::Unconfirmed {
             commit: CommitId::parse(self.parsed.revision.as_deref()?).ok()?,
             ref_name: self.parsed.ref_name.clone(),
             merge_request: self.parsed.kind.merge_request().map(|it| it.iid),
             source_project: self.parsed.source_project,
         };
-        Some(status::of_dead(about, of, unconfirmed, &format!("given up after a day: {why}")))
+        Some(status::of_dead(
+            about,
+            of,
+            unconfirmed,
+            &format!("given up after a day: {why}"),
+        ))
     }
 }
 
@@ -187,10 +199,7 @@ impl NoRoute {
     }
 }
 
-async fn find_routes(
-    host: &Host,
-    delivery: &Delivery,
-) -> Result<Vec<RouteName>, NoRoute> {
+async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
     let Delivery {
         live,
         instance,

@@ -194,7 +194,9 @@ impl Instance {
     ) -> Result<Arc<penstock_gitlab::OwnUsers>, penstock_gitlab::ApiError> {
         let ask = || async {
             let user = self.client.own_user().await?;
-            Ok(Arc::new(BTreeSet::from([penstock_model::id::UserId(user.id)])))
+            Ok(Arc::new(BTreeSet::from([penstock_model::id::UserId(
+                user.id,
+            )])))
         };
         self.own.get_or_try_init(ask).await.map(Arc::clone)
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use penstock_cluster::{Cluster, RunSeen, RunStatus};
+use penstock_cluster::{Cluster, LinkTo, RunSeen, RunStatus};
 use penstock_model::admit::Order;
 use penstock_model::id::{EffectId, Timestamp};
 use penstock_model::run::RunState;
@@ -84,10 +84,20 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
             }
         }
     };
-    let Some(known) = known.filter(|known| is_ours(known, cluster, &status)) else {
+    let Some(mut known) = known.filter(|known| is_ours(known, cluster, &status)) else {
         tracing::debug!(effect.id = %id, name = status.name, "an object names an effect that is not its own");
         return;
     };
+    if known.run.web_url.is_none() {
+        // The watch can be ahead of the answer to the creation. Told with the same link, the same news is one post.
+        known.run.web_url = cluster.links().run(&LinkTo {
+            cluster: cluster.name(),
+            namespace: &status.namespace,
+            name: &status.name,
+            uid: Some(&status.uid),
+            effect: id,
+        });
+    }
     if known.run.state.is_final() {
         return;
     }

@@ -45,16 +45,19 @@ impl Loop {
 ///
 /// # Errors
 /// It can't start: the store, the address or the configuration can't be used.
-pub async fn serve(path: PathBuf, config: Config, loops: BTreeSet<Loop>) -> Result<()> {
+pub async fn serve(path: PathBuf, loops: BTreeSet<Loop>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    // Watched before it is read: a change in between is seen.
+    let changes = watch::watch(path.clone()).context("the configuration can't be watched")?;
+    let config = Config::load(&path).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let address = config.listen;
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("can't listen on {address}; set `listen` to a free address"))?;
     let host = Host::open(config).await?;
     let stop = CancellationToken::new();
-    let tasks = start(&host, path, listener, &loops, &stop)?;
+    let tasks = start(&host, changes, listener, &loops, &stop);
     tracing::info!(%address, loops = ?loops, "serving");
     tokio::select! {
         _ = terminate.recv() => {}
@@ -71,16 +74,13 @@ pub async fn serve(path: PathBuf, config: Config, loops: BTreeSet<Loop>) -> Resu
 }
 
 /// Starts the loops; they end after `stop`.
-///
-/// # Errors
-/// The configuration's files can't be watched.
 pub fn start(
     host: &Arc<Host>,
-    path: PathBuf,
+    changes: watch::Changes,
     listener: TcpListener,
     loops: &BTreeSet<Loop>,
     stop: &CancellationToken,
-) -> Result<JoinSet<()>> {
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let router = http::router(Arc::clone(host), loops.contains(&Loop::Receive));
     let stopped = stop.clone();
@@ -91,7 +91,7 @@ pub fn start(
             tracing::error!(%error, "HTTP is no longer served");
         }
     });
-    tasks.spawn(reload(Arc::clone(host), path, stop.clone()));
+    tasks.spawn(reload(Arc::clone(host), changes, stop.clone()));
     if loops.contains(&Loop::Dispatch) {
         tasks.spawn(load_plugins(Arc::clone(host), stop.clone()));
         tasks.spawn(work(host, Queue::Dispatch, stop.clone()));
@@ -102,7 +102,7 @@ pub fn start(
     if loops.contains(&Loop::Report) {
         tasks.spawn(report::run(Arc::clone(host), stop.clone()));
     }
-    Ok(tasks)
+    tasks
 }
 
 async fn join(mut tasks: JoinSet<()>) {
@@ -197,14 +197,7 @@ async fn load_one(host: &Host, slot: &crate::plugins::PluginSlot) -> Result<()> 
 }
 
 /// Puts each valid change of the configuration in force.
-async fn reload(host: Arc<Host>, path: PathBuf, stop: CancellationToken) {
-    let mut changes = match watch::watch(path) {
-        Ok(changes) => changes,
-        Err(error) => {
-            tracing::error!(%error, "the configuration is not watched: changes need a restart");
-            return;
-        }
-    };
+async fn reload(host: Arc<Host>, mut changes: watch::Changes, stop: CancellationToken) {
     loop {
         let change = tokio::select! {
             () = stop.cancelled() => return,

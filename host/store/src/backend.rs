@@ -221,7 +221,10 @@ pub(crate) fn next(outlet: &Outlet) -> Option<Box<dyn Work>> {
 
 /// What waits right now, up to a number.
 pub(crate) fn waiting(outlet: &Outlet, batch: &mut Vec<Box<dyn Work>>, most: usize) {
-    let receiver = outlet.lock().unwrap_or_else(PoisonError::into_inner);
+    // Where another thread is waiting for work, there is none.
+    let Ok(receiver) = outlet.try_lock() else {
+        return;
+    };
     while batch.len() < most {
         match receiver.try_recv() {
             Ok(work) => batch.push(work),

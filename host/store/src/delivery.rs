@@ -250,6 +250,9 @@ fn read_subject(text: String) -> Subject {
     if text == "-" {
         return Subject::Whole;
     }
+    if let Some(group) = text.strip_prefix("group:") {
+        return Subject::Group(group.to_owned());
+    }
     match text.strip_prefix('!').map(str::parse) {
         Some(Ok(iid)) => Subject::MergeRequest(iid),
         _ => Subject::Ref(RefName::new(text)),
@@ -260,6 +263,7 @@ fn subject_text(subject: &Subject) -> String {
     match subject {
         Subject::MergeRequest(iid) => format!("!{iid}"),
         Subject::Ref(name) => name.as_str().to_owned(),
+        Subject::Group(group) => format!("group:{group}"),
         Subject::Whole => "-".to_owned(),
     }
 }
@@ -472,6 +476,7 @@ mod tests {
             Subject::MergeRequest(7),
             Subject::Ref("refs/heads/main".into()),
             Subject::Ref("refs/heads/!7".into()),
+            Subject::Group("acme/payments".to_owned()),
             Subject::Whole,
         ] {
             assert_eq!(read_subject(subject_text(&subject)), subject);

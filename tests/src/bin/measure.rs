@@ -25,7 +25,11 @@ enum Output {
     Json,
 }
 
-#[expect(clippy::print_stdout, clippy::expect_used, reason = "the answer of a program that measures or ends")]
+#[expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "the answer of a program that measures or ends"
+)]
 fn main() {
     let arguments = Arguments::parse();
     if arguments.name == Name::Load {
@@ -34,9 +38,15 @@ fn main() {
         cores.set(load::OURS);
         rustix::thread::sched_setaffinity(None, &cores).expect("a machine with two cores");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let figures = runtime.block_on(load::measure(arguments.name, &arguments.penstock));
-    let name = arguments.name.to_possible_value().expect("every goal has a name");
+    let name = arguments
+        .name
+        .to_possible_value()
+        .expect("every goal has a name");
     let report = Report::new(format!("cargo xtask measure {}", name.get_name()), figures);
     match arguments.output {
         Output::Json => println!("{}", report.json()),

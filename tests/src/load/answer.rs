@@ -17,12 +17,16 @@ const SECONDS: usize = 15;
 /// Measures it.
 pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let plane = Plane::start(Webhooks::Absent).await;
-    let scene = feed::scene("answer", plane.access(), penstock).environment("PENSTOCK_LOG", "warn").start().await;
+    let scene = feed::scene("answer", plane.access(), penstock)
+        .environment("PENSTOCK_LOG", "warn")
+        .start()
+        .await;
     let deliveries = feed::pushes(&scene, A_SECOND * SECONDS);
     let poster = scene.poster();
     let disk = Disk::watch(scene.folder());
     // Each at its time, whether or not the one before was answered: GitLab's senders don't wait for each other.
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(A_SECOND).expect("a rate"));
+    let mut ticks =
+        tokio::time::interval(Duration::from_secs(1) / u32::try_from(A_SECOND).expect("a rate"));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let begun = Instant::now();
     let mut sending = JoinSet::new();
@@ -35,7 +39,8 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
             (due.elapsed().as_secs_f64() * 1000.0, well)
         });
     }
-    let offered = f64::from(u32::try_from(A_SECOND * SECONDS).expect("a count")) / begun.elapsed().as_secs_f64();
+    let offered = f64::from(u32::try_from(A_SECOND * SECONDS).expect("a count"))
+        / begun.elapsed().as_secs_f64();
     let (mut took, mut refused) = (Vec::new(), 0_u32);
     while let Some(sent) = sending.join_next().await {
         let (milliseconds, well) = sent.expect("a sender that ends");
@@ -45,10 +50,24 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     took.sort_by(f64::total_cmp);
     let sync = percentile(&disk.stop(), 99.0);
     vec![
-        Figure::at_most("p99 to 2xx at 1,000 deliveries/s of 8 KB", percentile(&took, 99.0), "ms", 10.0 + 2.0 * sync),
-        Figure::plain("p50 to 2xx at 1,000 deliveries/s of 8 KB", percentile(&took, 50.0), "ms"),
+        Figure::at_most(
+            "p99 to 2xx at 1,000 deliveries/s of 8 KB",
+            percentile(&took, 99.0),
+            "ms",
+            10.0 + 2.0 * sync,
+        ),
+        Figure::plain(
+            "p50 to 2xx at 1,000 deliveries/s of 8 KB",
+            percentile(&took, 50.0),
+            "ms",
+        ),
         Figure::plain("p99 of fdatasync in the same run", sync, "ms"),
         Figure::plain("deliveries offered in the same run", offered, "1/s"),
-        Figure::at_most("deliveries refused in the same run", f64::from(refused), "deliveries", 0.0),
+        Figure::at_most(
+            "deliveries refused in the same run",
+            f64::from(refused),
+            "deliveries",
+            0.0,
+        ),
     ]
 }

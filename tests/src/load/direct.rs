@@ -32,12 +32,24 @@ pub(super) async fn rate(scene: &Scene, template: &Value, took: Duration) -> f64
     let begun = Instant::now();
     let mut senders = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let (client, url, token, created) = (client.clone(), url.clone(), token.clone(), Arc::clone(&created));
+        let (client, url, token, created) = (
+            client.clone(),
+            url.clone(),
+            token.clone(),
+            Arc::clone(&created),
+        );
         let mut body = template.clone();
         senders.spawn(async move {
             while begun.elapsed() < took {
-                body["metadata"]["name"] = format!("direct-{}", uuid::Uuid::new_v4().simple()).into();
-                let answer = client.post(&url).bearer_auth(&token).json(&body).send().await.expect("an answer");
+                body["metadata"]["name"] =
+                    format!("direct-{}", uuid::Uuid::new_v4().simple()).into();
+                let answer = client
+                    .post(&url)
+                    .bearer_auth(&token)
+                    .json(&body)
+                    .send()
+                    .await
+                    .expect("an answer");
                 let status = answer.status();
                 // Read whole, as Penstock does: it takes the digest of what was stored.
                 let said = answer.text().await.expect("an answer");

@@ -23,26 +23,35 @@ pub(super) fn scene(name: &str, access: &Access, penstock: &Path) -> Builder {
     Scene::builder(name)
         .cluster(access)
         .program(penstock)
-        .plugin_by(Plugin::new("bench", &guest("bench")), Route::to("bench").on(&["push"]))
+        .plugin_by(
+            Plugin::new("bench", &guest("bench")),
+            Route::to("bench").on(&["push"]),
+        )
         .edit(|config| config["gitlab"][0]["calls-per-minute"] = 100_000_000.into())
 }
 
 /// So many pushes of 8 KB, each to a branch of its own: no lane waits for another.
 pub(super) fn pushes(scene: &Scene, count: usize) -> Vec<Delivery> {
     let padding = words(BODY - 2_600);
-    (0..count).map(|n| push(scene, PROJECT, &format!("load-{n}"), &padding)).collect()
+    (0..count)
+        .map(|n| push(scene, PROJECT, &format!("load-{n}"), &padding))
+        .collect()
 }
 
 /// One push.
 pub(super) fn push(scene: &Scene, project: &str, branch: &str, message: &str) -> Delivery {
-    let push = Push::new(project, branch, "alice").write("a.txt", branch.to_owned()).message(message);
+    let push = Push::new(project, branch, "alice")
+        .write("a.txt", branch.to_owned())
+        .message(message);
     scene.gitlab.push(push).delivery(scene.hook)
 }
 
 /// Text of a length, as commit messages are.
 fn words(bytes: usize) -> String {
-    const WORDS: [&str; 12] =
-        ["fix", "the", "rounding", "of", "amounts", "in", "payments", "when", "a", "currency", "has", "no-cents"];
+    const WORDS: [&str; 12] = [
+        "fix", "the", "rounding", "of", "amounts", "in", "payments", "when", "a", "currency",
+        "has", "no-cents",
+    ];
     let mut text = String::new();
     while text.len() < bytes {
         text.push_str(WORDS[rand::random_range(0..WORDS.len())]);
@@ -72,14 +81,21 @@ impl Feed {
             senders.spawn(async move {
                 while let Ok(permit) = permits.acquire().await {
                     permit.forget();
-                    let Some(delivery) = deliveries.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                    let Some(delivery) = deliveries.get(next.fetch_add(1, Ordering::Relaxed))
+                    else {
+                        return;
+                    };
                     let answer = poster.post(delivery).await.expect("an answer");
                     assert_eq!(answer.status, 202, "{answer:?}");
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        Self { permits, sent, senders }
+        Self {
+            permits,
+            sent,
+            senders,
+        }
     }
 
     /// Lets so many more be sent.

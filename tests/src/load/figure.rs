@@ -22,17 +22,31 @@ pub struct Figure {
 impl Figure {
     /// A figure without a goal.
     pub(super) fn plain(name: &str, value: f64, unit: &'static str) -> Self {
-        Self { name: name.to_owned(), value, unit, goal: None, met: None }
+        Self {
+            name: name.to_owned(),
+            value,
+            unit,
+            goal: None,
+            met: None,
+        }
     }
 
     /// One that should be at most this.
     pub(super) fn at_most(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
-        Self { goal: Some(format!("<= {goal}")), met: Some(value <= goal), ..Self::plain(name, value, unit) }
+        Self {
+            goal: Some(format!("<= {goal}")),
+            met: Some(value <= goal),
+            ..Self::plain(name, value, unit)
+        }
     }
 
     /// One that should be at least this.
     pub(super) fn at_least(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
-        Self { goal: Some(format!(">= {goal}")), met: Some(value >= goal), ..Self::plain(name, value, unit) }
+        Self {
+            goal: Some(format!(">= {goal}")),
+            met: Some(value >= goal),
+            ..Self::plain(name, value, unit)
+        }
     }
 }
 
@@ -51,7 +65,11 @@ impl Report {
     /// A report of this machine.
     #[must_use]
     pub fn new(command: String, figures: Vec<Figure>) -> Self {
-        Self { figures, command, machine: machine() }
+        Self {
+            figures,
+            command,
+            machine: machine(),
+        }
     }
 
     /// As JSON.
@@ -67,7 +85,12 @@ impl Report {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}\n\n", self.command, self.machine);
-        let wide = self.figures.iter().map(|figure| figure.name.chars().count()).max().unwrap_or(0);
+        let wide = self
+            .figures
+            .iter()
+            .map(|figure| figure.name.chars().count())
+            .max()
+            .unwrap_or(0);
         for figure in &self.figures {
             let said = match (&figure.goal, figure.met) {
                 (Some(goal), Some(true)) => format!("goal {goal}: met"),
@@ -75,7 +98,13 @@ impl Report {
                 (None, _) => String::new(),
             };
             // Writing to a String can't fail.
-            let _ = writeln!(text, "{:wide$}  {:>12} {:<10} {said}", figure.name, number(figure.value), figure.unit);
+            let _ = writeln!(
+                text,
+                "{:wide$}  {:>12} {:<10} {said}",
+                figure.name,
+                number(figure.value),
+                figure.unit
+            );
         }
         text
     }
@@ -94,12 +123,26 @@ fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        line.and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
     };
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
-    let memory = field(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemTotal");
-    let memory = memory.trim_end_matches(" kB").parse::<u64>().map_or(0, |kib| kib / 1024 / 1024);
-    format!("{cores} cores ({}), {memory} GiB", field(&info, "model name"))
+    let cores = info
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    let memory = field(
+        &std::fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+        "MemTotal",
+    );
+    let memory = memory
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .map_or(0, |kib| kib / 1024 / 1024);
+    format!(
+        "{cores} cores ({}), {memory} GiB",
+        field(&info, "model name")
+    )
 }
 
 /// A percentile of what was measured.
@@ -108,7 +151,12 @@ pub(super) fn percentile(sorted: &[f64], percent: f64) -> f64 {
         return f64::NAN;
     }
     let last = sorted.len() - 1;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index of a list of measurements")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an index of a list of measurements"
+    )]
     let at = (last as f64 * percent / 100.0).ceil() as usize;
     sorted[at.min(last)]
 }
@@ -127,10 +175,17 @@ mod tests {
 
     #[test]
     fn a_report_says_whether_a_goal_is_met_in_both_forms() {
-        let figures = vec![Figure::at_most("a", 2.0, "ms", 1.0), Figure::at_least("b", 2.0, "x", 1.0), Figure::plain("c", 0.5, "s")];
+        let figures = vec![
+            Figure::at_most("a", 2.0, "ms", 1.0),
+            Figure::at_least("b", 2.0, "x", 1.0),
+            Figure::plain("c", 0.5, "s"),
+        ];
         let report = Report::new("measure x".to_owned(), figures);
         let text = report.text();
-        assert!(text.contains("goal <= 1: MISSED") && text.contains("goal >= 1: met"), "{text}");
+        assert!(
+            text.contains("goal <= 1: MISSED") && text.contains("goal >= 1: met"),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(json["figures"][0]["met"], false);
         assert_eq!(json["figures"][2]["goal"], serde_json::Value::Null);

@@ -18,7 +18,10 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let mut scene = Scene::builder("kill")
         .cluster(plane.access())
         .program(penstock)
-        .plugin_by(Plugin::starts("pipelines", &short_lived()), Route::to("pipelines").on(&["push"]))
+        .plugin_by(
+            Plugin::starts("pipelines", &short_lived()),
+            Route::to("pipelines").on(&["push"]),
+        )
         .edit(|config| config["gitlab"][0]["calls-per-minute"] = 100_000_000.into())
         .start()
         .await;
@@ -27,7 +30,7 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
         let at = moment(Duration::from_millis(20), Duration::from_millis(300));
         let mut load = pushes(&scene, IN_A_ROUND);
         load.extend(ledger.again(5));
-        let sending = tokio::spawn(send_within(scene.poster(), load, at));
+        let sending = tokio::spawn(send_within(scene.poster(), load, at.mul_f64(1.2)));
         tokio::time::sleep(at).await;
         scene.penstock.kill9();
         for (delivery, answer) in sending.await.expect("a sender that ends") {
@@ -38,10 +41,19 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let count = ledger.count(&scene).await;
     let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     vec![
-        Figure::at_most("acknowledged deliveries lost", number(count.lost.len()), "deliveries", 0.0),
+        Figure::at_most(
+            "acknowledged deliveries lost",
+            number(count.lost.len()),
+            "deliveries",
+            0.0,
+        ),
         Figure::at_most("runs doubled", number(count.doubled.len()), "runs", 0.0),
         Figure::plain("kills", f64::from(ROUNDS), "kills"),
-        Figure::plain("deliveries acknowledged", number(ledger.acknowledged.len()), "deliveries"),
+        Figure::plain(
+            "deliveries acknowledged",
+            number(ledger.acknowledged.len()),
+            "deliveries",
+        ),
         Figure::plain("runs created", number(count.runs), "runs"),
     ]
 }

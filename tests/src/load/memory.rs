@@ -23,11 +23,16 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let folder = tempfile::tempdir().expect("a folder");
     let plugins = plugins(folder.path());
     let size = std::fs::metadata(&plugins[0]).expect("a plugin").len();
-    let mut scene = with_plugins(Scene::builder("memory").cluster(plane.access()).program(penstock), &plugins)
-        .environment("PENSTOCK_LOG", "info")
-        .data(&folder.path().join("data"))
-        .start()
-        .await;
+    let mut scene = with_plugins(
+        Scene::builder("memory")
+            .cluster(plane.access())
+            .program(penstock),
+        &plugins,
+    )
+    .environment("PENSTOCK_LOG", "info")
+    .data(&folder.path().join("data"))
+    .start()
+    .await;
     loaded(&scene).await;
     // The second start finds everything compiled, as every start but the first.
     scene.penstock.terminate().await;
@@ -39,7 +44,14 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     scene.settled().await;
     let idle = process::resident(pid);
 
-    let deliveries = (0..BURST).map(|n| feed::push(&scene, &format!("acme/p{}", n % PLUGINS), &format!("burst-{n}"), "a burst"));
+    let deliveries = (0..BURST).map(|n| {
+        feed::push(
+            &scene,
+            &format!("acme/p{}", n % PLUGINS),
+            &format!("burst-{n}"),
+            "a burst",
+        )
+    });
     let deliveries: Vec<_> = deliveries.collect();
     process::forget_peak(pid);
     let feed = Feed::start(&scene.poster(), deliveries);
@@ -49,8 +61,17 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let peak = process::peak(pid);
     vec![
         Figure::at_most("resident memory with 50 plugins, idle", idle, "MiB", 64.0),
-        Figure::at_most("peak of resident memory in a burst of 10,000", peak, "MiB", 128.0),
-        Figure::plain("bytes of a plugin", f64::from(u32::try_from(size).unwrap_or(u32::MAX)), "bytes"),
+        Figure::at_most(
+            "peak of resident memory in a burst of 10,000",
+            peak,
+            "MiB",
+            128.0,
+        ),
+        Figure::plain(
+            "bytes of a plugin",
+            f64::from(u32::try_from(size).unwrap_or(u32::MAX)),
+            "bytes",
+        ),
     ]
 }
 
@@ -62,7 +83,11 @@ pub(super) fn plugins(folder: &Path) -> Vec<PathBuf> {
         let name = format!("copy-{n:02}");
         // Section 0: its length, the length of its name, and its name; all below 128, so each is one byte of LEB128.
         let mut bytes = bench.clone();
-        bytes.extend([0, u8::try_from(name.len() + 1).expect("short"), u8::try_from(name.len()).expect("short")]);
+        bytes.extend([
+            0,
+            u8::try_from(name.len() + 1).expect("short"),
+            u8::try_from(name.len()).expect("short"),
+        ]);
         bytes.extend(name.as_bytes());
         std::fs::write(&path, bytes).expect("a plugin");
         path
@@ -72,7 +97,11 @@ pub(super) fn plugins(folder: &Path) -> Vec<PathBuf> {
 
 /// A project, a tenant and a route for each plugin.
 pub(super) fn with_plugins(builder: Builder, plugins: &[PathBuf]) -> Builder {
-    let plugins: Vec<_> = plugins.iter().enumerate().map(|(n, file)| Plugin::new(&format!("bench-{n}"), file).yaml()).collect();
+    let plugins: Vec<_> = plugins
+        .iter()
+        .enumerate()
+        .map(|(n, file)| Plugin::new(&format!("bench-{n}"), file).yaml())
+        .collect();
     builder
         .seed(|world| {
             for n in 0..PLUGINS {

@@ -34,29 +34,51 @@ impl Plane {
     /// Starts the program `control-plane` beside this one, without a kubelet: creation is measured, not what pods do. Tekton's controller keeps
     /// its own limit of requests, so that its share of the core is the same in both halves.
     pub(super) async fn start(webhooks: Webhooks) -> Self {
-        let program: PathBuf = std::env::current_exe().expect("this program knows where it lies").with_file_name("control-plane");
+        let program: PathBuf = std::env::current_exe()
+            .expect("this program knows where it lies")
+            .with_file_name("control-plane");
         let folder = tempfile::tempdir().expect("a folder");
         let ready = folder.path().join("ready.json");
         let mut command = Command::new(program);
-        command.arg("--ready-file").arg(&ready).args(["--pin-to-core", CLUSTER, "--without-kubelet", "--tekton-qps", "20"]);
+        command.arg("--ready-file").arg(&ready).args([
+            "--pin-to-core",
+            CLUSTER,
+            "--without-kubelet",
+            "--tekton-qps",
+            "20",
+        ]);
         if webhooks == Webhooks::Absent {
             command.arg("--without-tekton-webhook");
         }
         // Its standard input is ours: it ends when we do, also when we are killed.
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("control-plane lies beside this program");
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("control-plane lies beside this program");
         let begun = Instant::now();
         let text = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
                 break text;
             }
-            assert!(child.try_wait().expect("a child").is_none(), "the control plane ended before it was ready");
-            assert!(begun.elapsed() < PATIENCE, "the control plane did not get ready");
+            assert!(
+                child.try_wait().expect("a child").is_none(),
+                "the control plane ended before it was ready"
+            );
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the control plane did not get ready"
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         let ready: serde_json::Value = serde_json::from_str(&text).expect("a ready file");
         let kubeconfig = PathBuf::from(ready["kubeconfig"].as_str().expect("a kubeconfig"));
         let access = Access::from_kubeconfig(&kubeconfig).expect("a kubeconfig");
-        Self { child, access, _folder: folder }
+        Self {
+            child,
+            access,
+            _folder: folder,
+        }
     }
 
     pub(super) fn access(&self) -> &Access {

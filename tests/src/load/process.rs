@@ -8,7 +8,10 @@ pub(super) fn cpu(pid: u32) -> Duration {
     // The name stands in brackets and may hold anything.
     let rest = text.rsplit_once(')').expect("a line of stat").1;
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("ticks")).sum();
+    let ticks: u64 = [11, 12]
+        .iter()
+        .map(|at| fields[*at].parse::<u64>().expect("ticks"))
+        .sum();
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
@@ -29,8 +32,15 @@ pub(super) fn forget_peak(pid: u32) {
 
 fn status(pid: u32, name: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line of status");
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .expect("a line of status");
+    let kib: f64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number");
     kib / 1024.0
 }
 

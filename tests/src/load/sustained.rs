@@ -26,7 +26,10 @@ const AT_MOST: usize = 800;
 /// Measures one of the two halves of the goal.
 pub(super) async fn measure(penstock: &Path, webhooks: Webhooks) -> Vec<Figure> {
     let plane = Plane::start(webhooks).await;
-    let scene = feed::scene("load", plane.access(), penstock).environment("PENSTOCK_LOG", "warn").start().await;
+    let scene = feed::scene("load", plane.access(), penstock)
+        .environment("PENSTOCK_LOG", "warn")
+        .start()
+        .await;
     let seconds = usize::try_from((SUSTAINED + WARM_UP).as_secs()).expect("a minute");
     let mut deliveries = feed::pushes(&scene, seconds * AT_MOST);
     let first = deliveries.pop().expect("a delivery");
@@ -46,13 +49,31 @@ pub(super) async fn measure(penstock: &Path, webhooks: Webhooks) -> Vec<Figure> 
     };
     let of = |what: &str| format!("{what}, {name}");
     vec![
-        Figure::at_least(&of("webhook to PipelineRun against the API server alone"), half.rate / direct, "ratio", goal),
+        Figure::at_least(
+            &of("webhook to PipelineRun against the API server alone"),
+            half.rate / direct,
+            "ratio",
+            goal,
+        ),
         Figure::plain(&of("webhook to PipelineRun"), half.rate, "runs/s"),
         Figure::plain(&of("API server alone"), direct, "runs/s"),
-        Figure::at_most(&of("CPU time of Penstock for each delivery"), half.cpu, "ms", 1.0),
-        Figure::plain(&of("statuses not yet posted at the end"), half.behind, "statuses"),
+        Figure::at_most(
+            &of("CPU time of Penstock for each delivery"),
+            half.cpu,
+            "ms",
+            1.0,
+        ),
+        Figure::plain(
+            &of("statuses not yet posted at the end"),
+            half.behind,
+            "statuses",
+        ),
         Figure::plain(&of("bytes stored for each delivery"), half.stored, "bytes"),
-        Figure::plain(&of("bytes of a body"), f64::from(u32::try_from(body).unwrap_or(u32::MAX)), "bytes"),
+        Figure::plain(
+            &of("bytes of a body"),
+            f64::from(u32::try_from(body).unwrap_or(u32::MAX)),
+            "bytes",
+        ),
     ]
 }
 
@@ -77,11 +98,16 @@ async fn ours(scene: &Scene, deliveries: Vec<penstock_doubles::gitlab::Delivery>
         feed.let_send(room);
         let_in += room;
         match timed {
-            None if begun.elapsed() >= WARM_UP => timed = Some((Instant::now(), created, process::cpu(pid))),
+            None if begun.elapsed() >= WARM_UP => {
+                timed = Some((Instant::now(), created, process::cpu(pid)))
+            }
             Some((since, first, cpu)) if since.elapsed() >= SUSTAINED => {
                 let done = float(created - first);
                 let cpu = process::cpu(pid) - cpu;
-                break (done / since.elapsed().as_secs_f64(), cpu.as_secs_f64() * 1000.0 / done);
+                break (
+                    done / since.elapsed().as_secs_f64(),
+                    cpu.as_secs_f64() * 1000.0 / done,
+                );
             }
             _ => {}
         }
@@ -91,7 +117,12 @@ async fn ours(scene: &Scene, deliveries: Vec<penstock_doubles::gitlab::Delivery>
     let sent = feed.sent();
     feed.stop().await;
     scene.settled().await;
-    Half { rate, cpu, behind, stored: (stored(scene) - bytes) / float(sent) }
+    Half {
+        rate,
+        cpu,
+        behind,
+        stored: (stored(scene) - bytes) / float(sent),
+    }
 }
 
 /// Counts runs as the API server does, without reading them.
@@ -103,12 +134,17 @@ struct Counter {
 impl Counter {
     async fn new(scene: &Scene) -> Self {
         let client = scene.access().client().await.expect("a client");
-        let path = format!("/apis/tekton.dev/v1/namespaces/{}/pipelineruns?limit=1", scene.place.namespace());
+        let path = format!(
+            "/apis/tekton.dev/v1/namespaces/{}/pipelineruns?limit=1",
+            scene.place.namespace()
+        );
         Self { client, path }
     }
 
     async fn created(&self) -> usize {
-        let request = http::Request::get(&self.path).body(Vec::new()).expect("a request");
+        let request = http::Request::get(&self.path)
+            .body(Vec::new())
+            .expect("a request");
         let list: Value = self.client.request(request).await.expect("a list");
         let more = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
         list["items"].as_array().map_or(0, Vec::len) + usize::try_from(more).expect("a count")
@@ -133,7 +169,9 @@ async fn waiting(scene: &Scene) -> f64 {
         let (_, text) = scene.penstock.get("/metrics").await?;
         let of = |kind: &str| {
             let line = format!(r#"penstock_effects_total{{kind="{kind}",outcome="done"}} "#);
-            text.lines().find_map(|it| it.strip_prefix(&line)).and_then(|it| it.trim().parse::<f64>().ok())
+            text.lines()
+                .find_map(|it| it.strip_prefix(&line))
+                .and_then(|it| it.trim().parse::<f64>().ok())
         };
         Some((of("start-run")? - of("commit-status")?).max(0.0))
     })

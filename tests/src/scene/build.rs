@@ -166,12 +166,21 @@ impl Builder {
             Some(access) => access,
             None => shared().await.expect("a control plane").clone(),
         };
-        let place = TestPlace::create(&access, &self.name).await.expect("a namespace");
+        let place = TestPlace::create(&access, &self.name)
+            .await
+            .expect("a namespace");
         let fork_place = match self.forks {
-            true => Some(TestPlace::create(&access, &format!("{}-forks", self.name)).await.expect("a namespace")),
+            true => Some(
+                TestPlace::create(&access, &format!("{}-forks", self.name))
+                    .await
+                    .expect("a namespace"),
+            ),
             false => None,
         };
-        let folder = tempfile::Builder::new().prefix("penstock-test-").tempdir().expect("a folder");
+        let folder = tempfile::Builder::new()
+            .prefix("penstock-test-")
+            .tempdir()
+            .expect("a folder");
         std::fs::create_dir(folder.path().join("config")).expect("a folder");
         let url = format!("http://127.0.0.1:{}", free_port());
         let keys = Keys::random();
@@ -267,7 +276,10 @@ impl Keys {
         let word = || uuid::Uuid::new_v4().simple().to_string();
         let raw: [u8; 32] = rand::random();
         Self {
-            signing: format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(raw)),
+            signing: format!(
+                "whsec_{}",
+                base64::engine::general_purpose::STANDARD.encode(raw)
+            ),
             token: word(),
             gitlab: format!("glpat-{}", word()),
             api: word(),
@@ -276,7 +288,10 @@ impl Keys {
 
     fn named(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("the signing token", self.signing.trim_start_matches("whsec_").to_owned()),
+            (
+                "the signing token",
+                self.signing.trim_start_matches("whsec_").to_owned(),
+            ),
             ("the hook's secret token", self.token.clone()),
             ("GitLab's token", self.gitlab.clone()),
             ("the API's token", self.api.clone()),
@@ -299,7 +314,9 @@ fn world(
         world.project(ProjectSeed::new(path));
     }
     world.fork(PROJECT, FORK, "mallory");
-    world.member("acme", "alice", Level::Developer).member("acme", "maria", Level::Maintainer);
+    world
+        .member("acme", "alice", Level::Developer)
+        .member("acme", "maria", Level::Maintainer);
     world.member("other", "oscar", Level::Maintainer);
     for group in ["acme", "other"] {
         world.member(group, "penstock", Level::Maintainer);
@@ -311,7 +328,8 @@ fn world(
     for seed in seeds {
         seed(&mut world);
     }
-    let hook = Hook::group("acme", &format!("{url}/hooks/gitlab/main/acme")).signing_token(&keys.signing);
+    let hook =
+        Hook::group("acme", &format!("{url}/hooks/gitlab/main/acme")).signing_token(&keys.signing);
     let other = Hook::group("other", &format!("{url}/hooks/gitlab/main/other")).token(&keys.token);
     let (hook, other) = (world.hook(hook), world.hook(other));
     (world, hook, other)
@@ -326,29 +344,43 @@ fn place_yaml(place: &TestPlace, when: &str) -> Value {
 fn secret_file(folder: &Path, name: &str, text: &str) -> PathBuf {
     use std::io::Write as _;
     let path = folder.join(name);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("a file for a secret");
-    file.write_all(text.as_bytes()).expect("a file for a secret");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .expect("a file for a secret");
+    file.write_all(text.as_bytes())
+        .expect("a file for a secret");
     path
 }
 
 fn bearer(kubeconfig: &str) -> String {
     let value: Value = serde_json::from_str(kubeconfig).expect("a kubeconfig in JSON");
-    value["users"][0]["user"]["token"].as_str().expect("a token").to_owned()
+    value["users"][0]["user"]["token"]
+        .as_str()
+        .expect("a token")
+        .to_owned()
 }
 
 /// The folder of compiled plugins, shared by all scenes of a test run since compiling takes seconds. The host fills it itself: the first scene
 /// with a plugin runs `penstock check --offline`, before anything is timed.
 async fn compiled(program: &Path, config: &Value, folder: &Path) -> PathBuf {
     static KEY: OnceCell<()> = OnceCell::const_new();
-    let data = std::env::temp_dir().join(format!("penstock-tests-data-{}", rustix::process::getuid().as_raw()));
+    let data = std::env::temp_dir().join(format!(
+        "penstock-tests-data-{}",
+        rustix::process::getuid().as_raw()
+    ));
     let mut config = config.clone();
     config["data"] = json!(data);
     let file = folder.join("check.yaml");
     std::fs::write(&file, yaml(&config)).expect("a configuration");
     let check = async || {
         let mut command = tokio::process::Command::new(program);
-        command.args(["check", "--offline", "--config"]).arg(&file).stdin(Stdio::null());
+        command
+            .args(["check", "--offline", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null());
         command.output().await.expect("penstock starts")
     };
     // The key of the cache is made by whoever comes first, and must be made once.

@@ -22,7 +22,8 @@ impl Scene {
     /// # Panics
     /// If no client can be made.
     pub async fn runs_api(&self) -> Api<DynamicObject> {
-        self.place.pipeline_runs(self.access.client().await.expect("a client"))
+        self.place
+            .pipeline_runs(self.access.client().await.expect("a client"))
     }
 
     /// All runs of the namespace.
@@ -36,7 +37,10 @@ impl Scene {
     /// If the API server does not say.
     pub async fn runs_in(&self, place: &TestPlace) -> Vec<DynamicObject> {
         let runs = place.pipeline_runs(self.access.client().await.expect("a client"));
-        runs.list(&ListParams::default()).await.expect("the runs").items
+        runs.list(&ListParams::default())
+            .await
+            .expect("the runs")
+            .items
     }
 
     /// How many runs each delivery has.
@@ -53,12 +57,20 @@ impl Scene {
     /// # Panics
     /// If it does not come, or if there are several.
     pub async fn run_of(&self, delivery: &str) -> DynamicObject {
-        let found = penstock_control_plane::wait::until("a run of the delivery", crate::wait::LIMIT, async || {
-            let mut found = self.runs().await;
-            found.retain(|run| annotation(run, DELIVERY) == delivery);
-            assert!(found.len() < 2, "delivery {delivery} has {} runs", found.len());
-            Ok(found.pop())
-        });
+        let found = penstock_control_plane::wait::until(
+            "a run of the delivery",
+            crate::wait::LIMIT,
+            async || {
+                let mut found = self.runs().await;
+                found.retain(|run| annotation(run, DELIVERY) == delivery);
+                assert!(
+                    found.len() < 2,
+                    "delivery {delivery} has {} runs",
+                    found.len()
+                );
+                Ok(found.pop())
+            },
+        );
         match found.await {
             Ok(run) => run,
             Err(error) => panic!("{error:#}\n{}", self.all_about(delivery).await),
@@ -70,11 +82,12 @@ impl Scene {
     /// # Panics
     /// If it does not come about; what there is instead is shown.
     pub async fn status(&self, commit: &str, name: &str, state: &str) -> Value {
-        let found = penstock_control_plane::wait::until("the status", crate::wait::LIMIT, async || {
-            let rows = self.gitlab.statuses(PROJECT, commit);
-            let newest = rows.into_iter().rev().find(|row| row["name"] == name);
-            Ok(newest.filter(|row| row["status"] == state))
-        });
+        let found =
+            penstock_control_plane::wait::until("the status", crate::wait::LIMIT, async || {
+                let rows = self.gitlab.statuses(PROJECT, commit);
+                let newest = rows.into_iter().rev().find(|row| row["name"] == name);
+                Ok(newest.filter(|row| row["status"] == state))
+            });
         found.await.unwrap_or_else(|error| {
             panic!(
                 "{error:#}: `{name}` is not {state}; there is {:#?}\nthe log ends with:\n{}",
@@ -89,15 +102,26 @@ impl Scene {
     pub fn posted(&self, commit: &str, name: &str) -> Vec<String> {
         let calls = self.gitlab.calls_to("POST", &format!("/statuses/{commit}"));
         let well = calls.into_iter().filter(|call| call.status == Some(201));
-        let fields = well.map(|call| call.json()).filter(|body| body["name"] == name);
-        fields.map(|body| body["state"].as_str().unwrap_or_default().to_owned()).collect()
+        let fields = well
+            .map(|call| call.json())
+            .filter(|body| body["name"] == name);
+        fields
+            .map(|body| body["state"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// What the API says about a delivery; null if it has none.
     pub async fn explain(&self, delivery: &str) -> Value {
         let url = format!("{}/api/v1/deliveries/main/{delivery}", self.url);
-        let token = &self.secrets.iter().find(|(what, _)| *what == "the API's token").expect("a token").1;
-        let Ok(answer) = self.poster.http.get(url).bearer_auth(token).send().await else { return Value::Null };
+        let token = &self
+            .secrets
+            .iter()
+            .find(|(what, _)| *what == "the API's token")
+            .expect("a token")
+            .1;
+        let Ok(answer) = self.poster.http.get(url).bearer_auth(token).send().await else {
+            return Value::Null;
+        };
         answer.json().await.unwrap_or_default()
     }
 
@@ -106,13 +130,17 @@ impl Scene {
     /// # Panics
     /// If it does not come about.
     pub async fn outcome(&self, delivery: &str, outcome: &str) -> Value {
-        let found = penstock_control_plane::wait::until("the outcome", crate::wait::LIMIT, async || {
-            let told = self.explain(delivery).await;
-            Ok((told["delivery"]["outcome"] == outcome).then_some(told))
-        });
+        let found =
+            penstock_control_plane::wait::until("the outcome", crate::wait::LIMIT, async || {
+                let told = self.explain(delivery).await;
+                Ok((told["delivery"]["outcome"] == outcome).then_some(told))
+            });
         match found.await {
             Ok(told) => told,
-            Err(error) => panic!("{error:#}: it is not {outcome}\n{}", self.all_about(delivery).await),
+            Err(error) => panic!(
+                "{error:#}: it is not {outcome}\n{}",
+                self.all_about(delivery).await
+            ),
         }
     }
 
@@ -120,15 +148,29 @@ impl Scene {
     pub async fn settled(&self) -> BTreeMap<String, u64> {
         until("an empty outbox", async || {
             let (_, text) = self.penstock.get("/metrics").await?;
-            let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok());
-            let of = |name: &str| text.lines().find(|line| line.starts_with(name)).and_then(value);
+            let value = |line: &str| {
+                line.rsplit(' ')
+                    .next()
+                    .and_then(|it| it.parse::<f64>().ok())
+            };
+            let of = |name: &str| {
+                text.lines()
+                    .find(|line| line.starts_with(name))
+                    .and_then(value)
+            };
+            let counts: BTreeMap<String, u64> = text
+                .lines()
+                .filter_map(|line| {
+                    let (state, count) = line
+                        .strip_prefix("penstock_deliveries{state=\"")?
+                        .split_once("\"}")?;
+                    Some((state.to_owned(), count.trim().parse().ok()?))
+                })
+                .collect();
             let idle = of("penstock_oldest_effect_seconds")? == 0.0
-                && of("penstock_oldest_undecided_delivery_seconds")? == 0.0;
-            let counts = text.lines().filter_map(|line| {
-                let (state, count) = line.strip_prefix("penstock_deliveries{state=\"")?.split_once("\"}")?;
-                Some((state.to_owned(), count.trim().parse().ok()?))
-            });
-            idle.then(|| counts.collect())
+                && of("penstock_oldest_undecided_delivery_seconds")? == 0.0
+                && counts.get("waiting").is_none_or(|count| *count == 0);
+            idle.then_some(counts)
         })
         .await
     }
@@ -139,19 +181,29 @@ impl Scene {
     /// If the control plane keeps none.
     #[must_use]
     pub fn creations(&self) -> BTreeMap<String, Vec<String>> {
-        audit::creations(&self.access.audit_log().expect("an audit log"), self.place.namespace())
+        audit::creations(
+            &self.access.audit_log().expect("an audit log"),
+            self.place.namespace(),
+        )
     }
 
     /// For a test that failed.
     async fn all_about(&self, delivery: &str) -> String {
         let explained = self.explain(delivery).await;
-        format!("{explained:#}\nthe log ends with:\n{}", self.penstock.log_tail())
+        format!(
+            "{explained:#}\nthe log ends with:\n{}",
+            self.penstock.log_tail()
+        )
     }
 }
 
 /// An annotation of a run; empty if it has none of this name.
 #[must_use]
 pub fn annotation(run: &DynamicObject, name: &str) -> String {
-    let found = run.metadata.annotations.as_ref().and_then(|it| it.get(name));
+    let found = run
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|it| it.get(name));
     found.cloned().unwrap_or_default()
 }

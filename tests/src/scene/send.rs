@@ -23,7 +23,9 @@ impl Answer {
     #[must_use]
     pub fn delivery(&self) -> String {
         let found = self.body["delivery"].as_str();
-        found.unwrap_or_else(|| panic!("no delivery in {self:?}")).to_owned()
+        found
+            .unwrap_or_else(|| panic!("no delivery in {self:?}"))
+            .to_owned()
     }
 }
 
@@ -36,15 +38,35 @@ pub struct Poster {
 impl Poster {
     /// Posts a delivery as it is; `None` if there was no whole answer.
     pub async fn post(&self, delivery: &Delivery) -> Option<Answer> {
-        self.post_to(&delivery.url, delivery.headers.clone(), delivery.body.clone()).await
+        self.post_to(
+            &delivery.url,
+            delivery.headers.clone(),
+            delivery.body.clone(),
+        )
+        .await
     }
 
     /// Posts anything anywhere.
-    pub async fn post_to(&self, url: &str, headers: HeaderMap, body: impl Into<reqwest::Body>) -> Option<Answer> {
-        let sent = self.http.post(url).headers(headers).body(body).send().await.ok()?;
+    pub async fn post_to(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: impl Into<reqwest::Body>,
+    ) -> Option<Answer> {
+        let sent = self
+            .http
+            .post(url)
+            .headers(headers)
+            .body(body)
+            .send()
+            .await
+            .ok()?;
         let status = sent.status().as_u16();
         let text = sent.text().await.ok()?;
-        Some(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+        Some(Answer {
+            status,
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+        })
     }
 }
 
@@ -56,7 +78,7 @@ impl Scene {
     pub async fn send(&self, change: &Change) -> Vec<String> {
         let sent = change.send().await;
         assert!(!sent.is_empty(), "GitLab sent nothing: no hook is reached");
-        sent.iter().map(taken).collect()
+        sent.iter().map(|sent| self.taken(sent)).collect()
     }
 
     /// The same for a change that sends one webhook.
@@ -82,10 +104,20 @@ impl Scene {
     pub fn poster(&self) -> Poster {
         self.poster.clone()
     }
-}
 
-fn taken(sent: &Sent) -> String {
-    assert!(sent.status.is_some_and(|status| (200..300).contains(&status)), "a delivery was not taken: {sent:?}");
-    let body: Value = serde_json::from_str(&sent.body).expect("a body in JSON");
-    body["delivery"].as_str().expect("the delivery's id").to_owned()
+    fn taken(&self, sent: &Sent) -> String {
+        let well = sent
+            .status
+            .is_some_and(|status| (200..300).contains(&status));
+        assert!(
+            well,
+            "a delivery was not taken: {sent:?}\nthe log ends with:\n{}",
+            self.penstock.log_tail()
+        );
+        let body: Value = serde_json::from_str(&sent.body).expect("a body in JSON");
+        body["delivery"]
+            .as_str()
+            .expect("the delivery's id")
+            .to_owned()
+    }
 }

@@ -7,12 +7,17 @@ use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Scene, until};
 
 fn push(scene: &Scene) -> Change {
-    scene.gitlab.push(Push::new(PROJECT, "topic", "alice").write("a.txt", format!("{}", rand::random::<u64>())))
+    scene.gitlab.push(
+        Push::new(PROJECT, "topic", "alice").write("a.txt", format!("{}", rand::random::<u64>())),
+    )
 }
 
 /// While GitLab answers like this, a delivery waits; when it is well again, the run starts.
 async fn check(name: &str, how: Break) {
-    let scene = Scene::builder(name).plugin(Plugin::starts("pipelines", &short_lived())).start().await;
+    let scene = Scene::builder(name)
+        .plugin(Plugin::starts("pipelines", &short_lived()))
+        .start()
+        .await;
     let change = push(&scene);
     scene.gitlab.order(Fault::new(".*", "/api/v4/", how));
     let delivery = scene.send_one(&change).await;
@@ -20,11 +25,16 @@ async fn check(name: &str, how: Break) {
         let told = scene.explain(&delivery).await;
         let waits = |of: &serde_json::Value| of["tries"].as_u64().is_some_and(|tries| tries > 0);
         let routes = told["routes"].as_array().cloned().unwrap_or_default();
-        let put_off = routes.iter().any(waits) || scene.penstock.logs().contains("a delivery waits");
+        let put_off =
+            routes.iter().any(waits) || scene.penstock.logs().contains("a delivery waits");
         (put_off && told["delivery"]["outcome"] == "waiting").then_some(())
     })
     .await;
-    assert_eq!(scene.penstock.get("/readyz").await.unwrap().0, 200, "GitLab has no part in being ready");
+    assert_eq!(
+        scene.penstock.get("/readyz").await.unwrap().0,
+        200,
+        "GitLab has no part in being ready"
+    );
     assert!(scene.runs().await.is_empty());
     scene.gitlab.heal();
     scene.run_of(&delivery).await;
@@ -49,8 +59,13 @@ async fn a_delivery_waits_while_gitlab_cuts_connections() {
 
 #[tokio::test]
 async fn a_status_whose_answer_was_lost_is_posted_again_and_stands_once() {
-    let scene = Scene::builder("lost").plugin(Plugin::starts("pipelines", &running("echo built"))).start().await;
-    scene.gitlab.order(Fault::new("POST", "/statuses/", Break::LoseAnswer).times(2));
+    let scene = Scene::builder("lost")
+        .plugin(Plugin::starts("pipelines", &running("echo built")))
+        .start()
+        .await;
+    scene
+        .gitlab
+        .order(Fault::new("POST", "/statuses/", Break::LoseAnswer).times(2));
     let change = push(&scene);
     scene.send_one(&change).await;
     scene.status(&change.commit, "build", "success").await;
@@ -60,9 +75,18 @@ async fn a_status_whose_answer_was_lost_is_posted_again_and_stands_once() {
 
 #[tokio::test]
 async fn a_run_is_created_exactly_once_when_the_cluster_comes_back() {
-    let options = Options { audit: true, kubelet: false, tekton_webhook: false, ..Options::default() };
+    let options = Options {
+        audit: true,
+        kubelet: false,
+        tekton_webhook: false,
+        ..Options::default()
+    };
     let plane = ControlPlane::start(options).await.unwrap();
-    let scene = Scene::builder("restarted").cluster(plane.access()).plugin(Plugin::starts("pipelines", &short_lived())).start().await;
+    let scene = Scene::builder("restarted")
+        .cluster(plane.access())
+        .plugin(Plugin::starts("pipelines", &short_lived()))
+        .start()
+        .await;
     let sent = async {
         let mut sent = Vec::new();
         for _ in 0..5 {
@@ -70,7 +94,11 @@ async fn a_run_is_created_exactly_once_when_the_cluster_comes_back() {
         }
         until("a try that failed", async || {
             let effects = scene.penstock.command(&["effects", "list"]).await.json();
-            effects.as_array()?.iter().any(|effect| effect["tries"].as_u64() > Some(0)).then_some(())
+            effects
+                .as_array()?
+                .iter()
+                .any(|effect| effect["tries"].as_u64() > Some(0))
+                .then_some(())
         })
         .await;
         sent

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use penstock_doubles::gitlab::Push;
+use penstock_guests::Behaviour;
 use penstock_tests::manifest::running;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Scene, until};
@@ -24,38 +25,61 @@ const FAMILIES: [&str; 12] = [
 
 #[tokio::test]
 async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
-    let scene = Scene::builder("metrics").plugin(Plugin::starts("pipelines", &running("true"))).start().await;
-    let change = scene.gitlab.push(Push::new(PROJECT, "a-branch", "alice").write("a.txt", "a"));
+    let scene = Scene::builder("metrics")
+        .plugin(Plugin::starts("pipelines", &running("true")))
+        .start()
+        .await;
+    let change = scene
+        .gitlab
+        .push(Push::new(PROJECT, "a-branch", "alice").write("a.txt", "a"));
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "success").await;
     scene.settled().await;
     let (status, text) = scene.penstock.get("/metrics").await.unwrap();
     assert_eq!(status, 200);
     for family in FAMILIES {
-        assert!(text.contains(&format!("# TYPE {family} ")), "{family} is not in\n{text}");
+        assert!(
+            text.contains(&format!("# TYPE {family} ")),
+            "{family} is not in\n{text}"
+        );
     }
     for line in [
         r#"penstock_received_total{instance="main",hook="acme",result="accepted"} 1"#,
-        r#"penstock_deliveries{state="decided"} 1"#,
+        r#"penstock_deliveries{state="failed"} 1"#,
+        r#"penstock_plugin_failures_total{plugin="bad",kind="trap"} 1"#,
         r#"penstock_runs{state="succeeded"} 1"#,
         r#"penstock_effects_total{kind="start-run",outcome="done"} 1"#,
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
-    for private in [PROJECT, "a-branch", "alice", change.commit.as_str(), delivery.as_str(), scene.place.namespace()] {
+    for private in [
+        PROJECT,
+        "a-branch",
+        "alice",
+        change.commit.as_str(),
+        delivery.as_str(),
+        scene.place.namespace(),
+    ] {
         assert!(!text.contains(private), "{private} is in the metrics");
     }
 }
 
 #[tokio::test]
 async fn a_log_line_of_every_loop_names_the_delivery() {
-    let scene = Scene::builder("logs").plugin(Plugin::starts("pipelines", &running("true"))).start().await;
-    let change = scene.gitlab.push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"));
+    let scene = Scene::builder("logs")
+        .plugin(Plugin::starts("pipelines", &running("true")))
+        .start()
+        .await;
+    let change = scene
+        .gitlab
+        .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"));
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "success").await;
     for message in ["received a delivery", "decided", "a run moved on"] {
         let logs = scene.penstock.logs();
-        let named = logs.lines().any(|line| line.contains(message) && line.contains(&delivery));
+        let named = logs
+            .lines()
+            .any(|line| line.contains(message) && line.contains(&delivery));
         assert!(named, "no line `{message}` names the delivery");
     }
     for line in scene.penstock.logs().lines() {
@@ -75,15 +99,28 @@ async fn a_host_whose_disk_takes_nothing_is_not_ready_and_comes_back_by_itself()
         .await;
     let limit = |bytes: &str| {
         let pid = scene.penstock.pid().to_string();
-        let done = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")]).status();
+        let done = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")])
+            .status();
         assert!(done.unwrap().success());
     };
     limit("0");
-    until("a host that is not ready", async || (scene.penstock.get("/readyz").await?.0 == 503).then_some(())).await;
-    let made = scene.gitlab.push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a")).delivery(scene.hook);
+    until("a host that is not ready", async || {
+        (scene.penstock.get("/readyz").await?.0 == 503).then_some(())
+    })
+    .await;
+    let made = scene
+        .gitlab
+        .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"))
+        .delivery(scene.hook);
     assert_eq!(scene.post(&made).await.status, 503);
     limit("unlimited");
-    until("a host that is ready", async || (scene.penstock.get("/readyz").await?.0 == 200).then_some(())).await;
+    until("a host that is ready", async || {
+        (scene.penstock.get("/readyz").await?.0 == 200).then_some(())
+    })
+    .await;
     assert_eq!(scene.post(&made).await.status, 202);
-    scene.run_of(made.headers["webhook-id"].to_str().unwrap()).await;
+    scene
+        .run_of(made.headers["webhook-id"].to_str().unwrap())
+        .await;
 }

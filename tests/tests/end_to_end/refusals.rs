@@ -9,23 +9,39 @@ use penstock_tests::{Plugin, Scene};
 use serde_json::Value;
 
 fn push(scene: &Scene) -> Change {
-    scene.gitlab.push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"))
+    scene
+        .gitlab
+        .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"))
 }
 
 #[tokio::test]
 async fn a_denial_by_the_cluster_says_which_right_is_missing() {
-    let scene = Scene::builder("denied").plugin(Plugin::starts("pipelines", &running("true"))).start().await;
+    let scene = Scene::builder("denied")
+        .plugin(Plugin::starts("pipelines", &running("true")))
+        .start()
+        .await;
     let client = scene.access().client().await.unwrap();
     let bindings: Api<RoleBinding> = Api::namespaced(client, scene.place.namespace());
-    bindings.delete("creator", &Default::default()).await.unwrap();
+    bindings
+        .delete("creator", &Default::default())
+        .await
+        .unwrap();
     let change = push(&scene);
     let delivery = scene.send_one(&change).await;
     let status = scene.status(&change.commit, "build", "failed").await;
     let said = status["description"].as_str().unwrap();
-    assert!(said.contains("creator") && said.contains("pipelineruns"), "{said}");
+    assert!(
+        said.contains("creator") && said.contains("pipelineruns"),
+        "{said}"
+    );
     assert!(scene.runs().await.is_empty());
     let told = scene.outcome(&delivery, "decided").await;
-    let start = told["effects"].as_array().unwrap().iter().find(|it| it["kind"] == "start-run").unwrap();
+    let start = told["effects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["kind"] == "start-run")
+        .unwrap();
     assert_eq!(start["state"], "refused", "{told:#}");
 }
 
@@ -34,7 +50,10 @@ async fn a_refusal_by_tekton_s_own_admission_says_what_is_wrong() {
     let mut broken = running("true");
     let task = broken["spec"]["pipelineSpec"]["tasks"][0].clone();
     broken["spec"]["pipelineSpec"]["tasks"] = Value::Array(vec![task.clone(), task]);
-    let scene = Scene::builder("refused").plugin(Plugin::starts("pipelines", &broken)).start().await;
+    let scene = Scene::builder("refused")
+        .plugin(Plugin::starts("pipelines", &broken))
+        .start()
+        .await;
     let change = push(&scene);
     scene.send_one(&change).await;
     let status = scene.status(&change.commit, "build", "failed").await;
@@ -46,8 +65,12 @@ async fn a_refusal_by_tekton_s_own_admission_says_what_is_wrong() {
 #[tokio::test]
 async fn a_field_that_no_run_may_have_is_refused_with_its_path_and_a_remedy() {
     let mut risky = running("true");
-    risky["spec"]["taskRunTemplate"] = serde_json::json!({ "podTemplate": { "hostNetwork": true } });
-    let scene = Scene::builder("field").plugin(Plugin::starts("pipelines", &risky)).start().await;
+    risky["spec"]["taskRunTemplate"] =
+        serde_json::json!({ "podTemplate": { "hostNetwork": true } });
+    let scene = Scene::builder("field")
+        .plugin(Plugin::starts("pipelines", &risky))
+        .start()
+        .await;
     let change = push(&scene);
     let delivery = scene.send_one(&change).await;
     let status = scene.status(&change.commit, "build", "failed").await;
@@ -58,20 +81,36 @@ async fn a_field_that_no_run_may_have_is_refused_with_its_path_and_a_remedy() {
     let told = scene.penstock.command(&["explain", &delivery]).await.json();
     let refused = &told["routes"][0]["refused"][0];
     assert_eq!(refused["key"], "run/build", "{told:#}");
-    assert!(refused["path"].as_str().unwrap().starts_with("spec.taskRunTemplate.podTemplate"));
+    assert!(
+        refused["path"]
+            .as_str()
+            .unwrap()
+            .starts_with("spec.taskRunTemplate.podTemplate")
+    );
     assert!(!refused["remedy"].as_str().unwrap().is_empty());
     let text = scene.penstock.text_command(&["explain", &delivery]).await;
-    assert!(text.out.contains("spec.taskRunTemplate.podTemplate") && text.out.contains("remedy"), "{}", text.out);
+    assert!(
+        text.out.contains("spec.taskRunTemplate.podTemplate") && text.out.contains("remedy"),
+        "{}",
+        text.out
+    );
 }
 
 #[tokio::test]
 async fn an_effect_that_is_not_granted_is_refused() {
-    let plugin = Plugin::starts("pipelines", &running("true")).grant("effects", serde_json::json!(["comment"]));
+    let plugin = Plugin::starts("pipelines", &running("true"))
+        .grant("effects", serde_json::json!(["comment"]));
     let scene = Scene::builder("ungranted").plugin(plugin).start().await;
     let change = push(&scene);
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "failed").await;
     let told = scene.outcome(&delivery, "decided").await;
-    assert!(told["routes"][0]["refused"][0]["remedy"].as_str().unwrap().contains("start-run"), "{told:#}");
+    assert!(
+        told["routes"][0]["refused"][0]["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("start-run"),
+        "{told:#}"
+    );
     assert!(scene.runs().await.is_empty());
 }

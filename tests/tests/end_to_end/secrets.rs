@@ -10,7 +10,14 @@ use penstock_tests::{Plugin, Postgres, Route, Scene};
 
 /// Every file below a folder but those that the operator put there.
 fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
-    const OPERATORS: [&str; 6] = ["api-token", "gitlab-token", "kubeconfig", "postgres-url", "signing", "token"];
+    const OPERATORS: [&str; 6] = [
+        "api-token",
+        "gitlab-token",
+        "kubeconfig",
+        "postgres-url",
+        "signing",
+        "token",
+    ];
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -36,18 +43,30 @@ async fn everything_said(scene: &Scene, deliveries: &[String]) -> Vec<(String, V
         commands.push(vec!["deliveries", "show", delivery]);
     }
     for words in commands {
-        for told in [scene.penstock.command(&words).await, scene.penstock.text_command(&words).await] {
-            said.push((format!("penstock {}", words.join(" ")), format!("{}{}", told.out, told.err).into_bytes()));
+        for told in [
+            scene.penstock.command(&words).await,
+            scene.penstock.text_command(&words).await,
+        ] {
+            said.push((
+                format!("penstock {}", words.join(" ")),
+                format!("{}{}", told.out, told.err).into_bytes(),
+            ));
         }
     }
     for path in ["/metrics", "/readyz", "/api/v1/deliveries"] {
-        said.push((path.to_owned(), scene.penstock.get(path).await.unwrap().1.into_bytes()));
+        said.push((
+            path.to_owned(),
+            scene.penstock.get(path).await.unwrap().1.into_bytes(),
+        ));
     }
     for run in scene.runs().await {
         said.push(("a run".to_owned(), serde_json::to_vec(&run).unwrap()));
     }
     for call in scene.gitlab.calls() {
-        said.push((call.path.clone(), [call.path.as_bytes(), &call.body].concat()));
+        said.push((
+            call.path.clone(),
+            [call.path.as_bytes(), &call.body].concat(),
+        ));
     }
     said
 }
@@ -55,7 +74,10 @@ async fn everything_said(scene: &Scene, deliveries: &[String]) -> Vec<(String, V
 #[tokio::test]
 async fn no_secret_is_in_a_log_an_answer_the_store_or_a_run() {
     let scene = Scene::builder("secrets")
-        .plugin_by(Plugin::starts("pipelines", &running("exit 1")), Route::to("pipelines").on(&["push", "pipeline"]))
+        .plugin_by(
+            Plugin::starts("pipelines", &running("exit 1")),
+            Route::to("pipelines").on(&["push", "pipeline"]),
+        )
         .environment("PENSTOCK_LOG", "debug,h2=info,hyper_util=info")
         .start()
         .await;
@@ -66,7 +88,10 @@ async fn no_secret_is_in_a_log_an_answer_the_store_or_a_run() {
 async fn no_secret_is_said_with_postgres_either() {
     let server = Postgres::start().await;
     let scene = Scene::builder("secrets-pg")
-        .plugin_by(Plugin::starts("pipelines", &running("exit 1")), Route::to("pipelines").on(&["push", "pipeline"]))
+        .plugin_by(
+            Plugin::starts("pipelines", &running("exit 1")),
+            Route::to("pipelines").on(&["push", "pipeline"]),
+        )
         .environment("PENSTOCK_LOG", "debug,h2=info,hyper_util=info")
         .postgres(&server)
         .start()
@@ -75,20 +100,29 @@ async fn no_secret_is_said_with_postgres_either() {
 }
 
 async fn check(scene: Scene) {
-    let change = scene.gitlab.push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"));
+    let change = scene
+        .gitlab
+        .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"));
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "failed").await;
 
     // A variable of a pipeline, and a header of the hook's own.
     let (variable, header) = (random(), random());
-    let pipeline = scene.gitlab.pipeline(PROJECT, "topic", "push", "success", "alice");
+    let pipeline = scene
+        .gitlab
+        .pipeline(PROJECT, "topic", "push", "success", "alice");
     let value = variable.clone();
     let bent = pipeline.bend(move |body| {
-        body["object_attributes"]["variables"] = serde_json::json!([{ "key": "DEPLOY_KEY", "value": value }]);
+        body["object_attributes"]["variables"] =
+            serde_json::json!([{ "key": "DEPLOY_KEY", "value": value }]);
     });
     let mut made = bent.delivery(scene.hook);
-    made.headers.insert("x-deploy-key", HeaderValue::from_str(&header).unwrap());
-    made.headers.insert("authorization", HeaderValue::from_str(&format!("Bearer {header}")).unwrap());
+    made.headers
+        .insert("x-deploy-key", HeaderValue::from_str(&header).unwrap());
+    made.headers.insert(
+        "authorization",
+        HeaderValue::from_str(&format!("Bearer {header}")).unwrap(),
+    );
     let answer = scene.post(&made).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let second = answer.delivery();
@@ -96,18 +130,29 @@ async fn check(scene: Scene) {
     // Requests that are refused are where credentials are looked at most closely.
     let mut wrong = made.clone();
     wrong.headers.remove("webhook-signature");
-    wrong.headers.insert("x-gitlab-token", HeaderValue::from_str(&header).unwrap());
+    wrong
+        .headers
+        .insert("x-gitlab-token", HeaderValue::from_str(&header).unwrap());
     assert_eq!(scene.post(&wrong).await.status, 401);
 
-    let shown = scene.penstock.command(&["deliveries", "show", &second]).await.json();
-    assert!(shown["body"].as_str().unwrap().contains("DEPLOY_KEY"), "the variable's name is kept, its value is not");
+    let shown = scene
+        .penstock
+        .command(&["deliveries", "show", &second])
+        .await
+        .json();
+    assert!(
+        shown["body"].as_str().unwrap().contains("DEPLOY_KEY"),
+        "the variable's name is kept, its value is not"
+    );
 
     let mut secrets = scene.secrets.clone();
     secrets.push(("the value of a CI variable", variable));
     secrets.push(("the value of a header", header));
     for (place, bytes) in everything_said(&scene, &[delivery, second]).await {
         for (what, secret) in &secrets {
-            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            let found = bytes
+                .windows(secret.len())
+                .any(|window| window == secret.as_bytes());
             assert!(!found, "{what} is in {place}");
         }
     }

@@ -12,7 +12,10 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() {
     let mut scene = Scene::builder("shutdown")
-        .plugin_by(Plugin::starts("pipelines", &short_lived()), Route::to("pipelines").on(&["push"]))
+        .plugin_by(
+            Plugin::starts("pipelines", &short_lived()),
+            Route::to("pipelines").on(&["push"]),
+        )
         .edit(|config| config["gitlab"][0]["calls-per-minute"] = 1_000_000.into())
         .start()
         .await;
@@ -22,15 +25,26 @@ async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() 
         let sending = tokio::spawn(send_within(scene.poster(), load, Duration::from_secs(1)));
         tokio::time::sleep(Duration::from_millis(300 * (round + 1))).await;
         let (status, took) = scene.penstock.terminate().await;
-        assert!(status.success(), "it ends well: {status}\n{}", scene.penstock.log_tail());
+        assert!(
+            status.success(),
+            "it ends well: {status}\n{}",
+            scene.penstock.log_tail()
+        );
         assert!(took < LIMIT, "it took {took:?}");
         for (delivery, answer) in sending.await.unwrap() {
             ledger.note(delivery, answer);
         }
         scene.penstock.restart().await;
     }
-    assert!(!ledger.acknowledged.is_empty() && !ledger.unanswered.is_empty(), "the signal came in the middle");
+    assert!(
+        !ledger.acknowledged.is_empty() && !ledger.unanswered.is_empty(),
+        "the signal came in the middle"
+    );
     ledger.check(&scene).await;
     let logs = scene.penstock.logs();
-    assert_eq!(logs.matches("\"stopped\"").count(), 3, "each life ended by itself");
+    assert_eq!(
+        logs.matches("\"stopped\"").count(),
+        3,
+        "each life ended by itself"
+    );
 }

@@ -9,7 +9,12 @@ use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Route, Scene};
 
 fn counter() -> Plugin {
-    Plugin::misbehave("counter", Behaviour::StateCount { key: "pushes".to_owned() })
+    Plugin::misbehave(
+        "counter",
+        Behaviour::StateCount {
+            key: "pushes".to_owned(),
+        },
+    )
 }
 
 /// The counts that the deliveries were decided with, sorted.
@@ -27,7 +32,10 @@ async fn counts(scene: &Scene, deliveries: impl IntoIterator<Item = String>) -> 
 
 #[tokio::test]
 async fn each_push_is_counted_once_also_when_calls_meet() {
-    let scene = Scene::builder("count").plugin_by(counter(), Route::to("counter").on(&["push"])).start().await;
+    let scene = Scene::builder("count")
+        .plugin_by(counter(), Route::to("counter").on(&["push"]))
+        .start()
+        .await;
     let mut sent = Vec::new();
     for branch in 0..8 {
         let push = Push::new(PROJECT, &format!("topic-{branch}"), "alice").write("a.txt", "a");
@@ -40,14 +48,30 @@ async fn each_push_is_counted_once_also_when_calls_meet() {
 #[tokio::test]
 async fn a_write_of_a_call_that_fails_is_not_kept() {
     let failing = Plugin::misbehave("counter", Behaviour::StateThenError);
-    let mut scene = Scene::builder("unkept").plugin_by(failing, Route::to("counter").on(&["push"])).start().await;
-    let push = |n: u32| scene.gitlab.push(Push::new(PROJECT, "topic", "alice").write("a.txt", n.to_string()));
+    let mut scene = Scene::builder("unkept")
+        .plugin_by(failing, Route::to("counter").on(&["push"]))
+        .start()
+        .await;
+    let push = |n: u32| {
+        scene
+            .gitlab
+            .push(Push::new(PROJECT, "topic", "alice").write("a.txt", n.to_string()))
+    };
     let failed = scene.send_one(&push(1)).await;
     scene.outcome(&failed, "failed").await;
     let second = push(2);
-    let counting = Plugin::misbehave("counter", Behaviour::StateCount { key: "left-behind".to_owned() }).yaml();
+    let counting = Plugin::misbehave(
+        "counter",
+        Behaviour::StateCount {
+            key: "left-behind".to_owned(),
+        },
+    )
+    .yaml();
     scene.reconfigure(|config| config["plugins"][0] = counting);
-    scene.penstock.logged("a changed configuration is in force").await;
+    scene
+        .penstock
+        .logged("a changed configuration is in force")
+        .await;
     let delivery = scene.send_one(&second).await;
     scene.outcome(&delivery, "decided").await;
     assert_eq!(counts(&scene, [delivery]).await, [1]);
@@ -63,7 +87,11 @@ async fn a_counter_is_right_after_many_kills_between_its_write_and_the_commit() 
     let mut ledger = Ledger::default();
     for _ in 0..25 {
         let at = moment(Duration::from_millis(20), Duration::from_millis(250));
-        let sending = tokio::spawn(send_within(scene.poster(), pushes(&scene, 6), at));
+        let sending = tokio::spawn(send_within(
+            scene.poster(),
+            pushes(&scene, 6),
+            at.mul_f64(1.2),
+        ));
         // The moment of the crash is drawn, so that over the rounds it meets every step.
         tokio::time::sleep(at).await;
         scene.penstock.kill9();
@@ -83,5 +111,8 @@ async fn a_counter_is_right_after_many_kills_between_its_write_and_the_commit() 
             known.push(id.clone());
         }
     }
-    assert_eq!(counts(&scene, known).await, (1..=decided).collect::<Vec<_>>());
+    assert_eq!(
+        counts(&scene, known).await,
+        (1..=decided).collect::<Vec<_>>()
+    );
 }

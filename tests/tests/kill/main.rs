@@ -19,12 +19,18 @@ const LATEST: Duration = Duration::from_millis(400);
 const IN_A_ROUND: usize = 10;
 
 fn rounds(otherwise: u32) -> u32 {
-    std::env::var("PENSTOCK_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    std::env::var("PENSTOCK_KILL_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 fn scene(name: &str) -> Builder {
     Scene::builder(name)
-        .plugin_by(Plugin::starts("pipelines", &short_lived()), Route::to("pipelines").on(&["push"]))
+        .plugin_by(
+            Plugin::starts("pipelines", &short_lived()),
+            Route::to("pipelines").on(&["push"]),
+        )
         .edit(|config| config["gitlab"][0]["calls-per-minute"] = 10_000_000.into())
 }
 
@@ -39,7 +45,7 @@ async fn a_hundred_kills_in_a_burst_lose_nothing_and_double_nothing() {
         let mut load = pushes(&scene, IN_A_ROUND);
         // What got no answer may be sent again, as a person would in GitLab: it is the same delivery.
         load.extend(ledger.again(3));
-        let sending = tokio::spawn(send_within(scene.poster(), load, at));
+        let sending = tokio::spawn(send_within(scene.poster(), load, at.mul_f64(1.2)));
         // The moment is drawn, so that over the rounds it meets every step.
         tokio::time::sleep(at).await;
         scene.penstock.kill9();
@@ -55,7 +61,10 @@ async fn a_hundred_kills_in_a_burst_lose_nothing_and_double_nothing() {
         ledger.acknowledged.len(),
         restarts / rounds.max(1)
     );
-    assert!(ledger.acknowledged.len() > usize::try_from(rounds).unwrap(), "too few were acknowledged to mean anything");
+    assert!(
+        ledger.acknowledged.len() > usize::try_from(rounds).unwrap(),
+        "too few were acknowledged to mean anything"
+    );
 }
 
 #[tokio::test]
@@ -76,7 +85,11 @@ async fn two_replicas_on_postgres_of_which_one_or_the_other_is_killed_lose_and_d
         let poster: Poster = scene.poster();
         let sending = tokio::spawn(send_within(poster, load, 2 * at));
         tokio::time::sleep(at).await;
-        let victim = if round % 2 == 0 { &mut scene.penstock } else { &mut second };
+        let victim = if round % 2 == 0 {
+            &mut scene.penstock
+        } else {
+            &mut second
+        };
         victim.kill9();
         for (delivery, answer) in sending.await.unwrap() {
             ledger.note(delivery, answer);

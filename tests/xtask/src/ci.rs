@@ -39,7 +39,8 @@ pub fn run() -> Result<()> {
         cmd!(
             "cargo",
             "doc",
-            "--workspace", "--all-features",
+            "--workspace",
+            "--all-features",
             "--no-deps",
             "--document-private-items"
         )

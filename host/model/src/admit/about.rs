@@ -26,7 +26,7 @@ impl<'a> About<'a> {
         };
         let of_lane = match context.lane.subject {
             Subject::MergeRequest(iid) => Some(iid),
-            Subject::Ref(_) | Subject::Whole => None,
+            Subject::Ref(_) | Subject::Group(_) | Subject::Whole => None,
         };
         let source = event.provenance.source_project.as_ref().map(|it| it.id);
         Some(Self {

@@ -144,7 +144,10 @@ fn lane_error(lane: &str, error: CommitError) -> LaneError {
         CommitError::Store(error) => LaneError::Store(error),
         other @ (CommitError::Conflict { .. }
         | CommitError::AlreadyDecided { .. }
-        | CommitError::NotFound { .. }) => LaneError::NotFound { lane: lane.to_owned(), what: other.to_string() },
+        | CommitError::NotFound { .. }) => LaneError::NotFound {
+            lane: lane.to_owned(),
+            what: other.to_string(),
+        },
     }
 }
 

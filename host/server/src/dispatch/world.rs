@@ -55,13 +55,15 @@ impl CallWorld {
                 let Some(project) = self.event.scope.project() else {
                     return Ok(Err(no_project()));
                 };
-                let runs = self.stored(self.store.runs(
+                let runs = self
+                    .stored(self.store.runs(
                         &self.plugin,
                         &self.event.instance,
                         project.id,
                         filter,
                         limit.min(1_000),
-                    )).await?;
+                    ))
+                    .await?;
                 Ok(Ok(Answer::Runs(runs)))
             }
             Lookup::History { pipeline, days } => {
@@ -69,14 +71,16 @@ impl CallWorld {
                     return Ok(Err(no_project()));
                 };
                 let now = Timestamp::now();
-                let summary = self.stored(self.store.summary(
+                let summary = self
+                    .stored(self.store.summary(
                         &self.plugin,
                         &self.event.instance,
                         project.id,
                         &pipeline,
                         days,
                         now,
-                    )).await?;
+                    ))
+                    .await?;
                 Ok(Ok(Answer::Summary(summary)))
             }
             Lookup::Fetch(url) => {
@@ -84,11 +88,23 @@ impl CallWorld {
                 fetched.await
             }
             Lookup::StateGet(key) => {
-                let value = self.stored(self.store.state_value(&self.state_scope()?, &key, Timestamp::now())).await?;
+                let value = self
+                    .stored(
+                        self.store
+                            .state_value(&self.state_scope()?, &key, Timestamp::now()),
+                    )
+                    .await?;
                 Ok(Ok(Answer::State(value)))
             }
             Lookup::StateKeys { prefix, limit } => {
-                let keys = self.stored(self.store.state_keys(&self.state_scope()?, &prefix, limit, Timestamp::now())).await?;
+                let keys = self
+                    .stored(self.store.state_keys(
+                        &self.state_scope()?,
+                        &prefix,
+                        limit,
+                        Timestamp::now(),
+                    ))
+                    .await?;
                 Ok(Ok(Answer::Keys(keys)))
             }
             gitlab @ (Lookup::Folder { .. }
@@ -102,7 +118,8 @@ impl CallWorld {
             | Lookup::FindUser(_)
             | Lookup::Access(_)
             | Lookup::GroupAccess { .. }) => {
-                let asked: BoxFuture<'_, Asked> = Box::pin(lookup(&self.client, &self.context, &gitlab));
+                let asked: BoxFuture<'_, Asked> =
+                    Box::pin(lookup(&self.client, &self.context, &gitlab));
                 asked.await
             }
         }
