@@ -14,7 +14,7 @@ use wasmtime::{Store, UpdateDeadline};
 
 use crate::ask::Caller;
 use crate::clamp;
-use crate::engine::Compiled;
+use crate::compiled::Compiled;
 use crate::meter::millis;
 use crate::record;
 use crate::stop::{self, Stop};

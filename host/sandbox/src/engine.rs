@@ -12,17 +12,13 @@ use penstock_model::id::{Digest, PluginName};
 use penstock_model::limits::Limits;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::ask::Caller;
 use crate::cache::{Cache, CacheError, CacheSettings};
-use crate::clamp;
 use crate::compile::Compiler;
-use crate::config::{self, Reservation};
-use crate::inspect::{self, Exports, Kind, LoadError};
+use crate::compiled::{Compiled, Side, setup};
+use crate::config;
+use crate::inspect::{self, LoadError};
 use crate::plugin::Plugin;
-use crate::v0_1;
 
 /// How memories are allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,27 +103,6 @@ pub(crate) struct Inner {
     pub(crate) slots: Arc<Semaphore>,
     /// By digest, and by the engine: a plugin with much memory runs elsewhere than one with little.
     compiled: Mutex<HashMap<(Digest, bool), Weak<Compiled>>>,
-}
-
-/// One wasmtime engine.
-#[derive(Clone)]
-struct Side {
-    engine: wasmtime::Engine,
-    linker: Arc<Linker<Caller>>,
-    reservation: Reservation,
-    pooled: bool,
-    compatibility: Digest,
-}
-
-/// A component, ready to be instantiated.
-pub(crate) struct Compiled {
-    pub(crate) pre: InstancePre<Caller>,
-    pub(crate) kind: Kind,
-    pub(crate) imports: Vec<String>,
-    pub(crate) exports: Exports,
-    /// Bytes of memory that it begins with.
-    pub(crate) memory: u64,
-    pub(crate) pooled: bool,
 }
 
 impl std::fmt::Debug for Engine {
@@ -307,119 +282,6 @@ impl Drop for Inner {
             runtime.shutdown_background();
         }
     }
-}
-
-impl Side {
-    fn new(found: config::Found, tick: Duration) -> Result<Self, EngineError> {
-        let config::Found {
-            engine,
-            reservation,
-            pooled,
-        } = found;
-        let mut linker = Linker::new(&engine);
-        v0_1::link(&mut linker, |caller: &mut Caller| caller).map_err(|error| setup(&error))?;
-        start_ticking(&engine, tick)?;
-        Ok(Self {
-            compatibility: config::compatibility(&engine),
-            engine,
-            linker: Arc::new(linker),
-            reservation,
-            pooled,
-        })
-    }
-
-    /// A component from compiled code.
-    fn revive(&self, code: &[u8]) -> Result<Component, LoadError> {
-        #[expect(
-            unsafe_code,
-            reason = "forged compiled code would run as it is. This code was made a moment ago by this process or by its own child from the same program, or \
-                      it was read from the cache once and its MAC, whose key nobody else has, held for these very bytes"
-        )]
-        // SAFETY: see the reason above.
-        let component = unsafe { Component::deserialize(&self.engine, code) };
-        component.map_err(|error| contract(&error))
-    }
-}
-
-impl Compiled {
-    fn new(side: &Side, component: &Component) -> Result<Self, LoadError> {
-        let looked = inspect::look(&side.engine, component)?;
-        let pre = match looked.kind {
-            Kind::Trigger | Kind::Approval => side.linker.instantiate_pre(component),
-            // The rest of its imports may not be called while settings are checked, which is all that is done with it.
-            Kind::Rotation => {
-                let mut linker = Linker::clone(&side.linker);
-                linker
-                    .define_unknown_imports_as_traps(component)
-                    .and_then(|()| linker.instantiate_pre(component))
-            }
-        };
-        let pre = pre.map_err(|error| contract(&error))?;
-        if looked.kind == Kind::Trigger {
-            check_decide(&side.engine, &pre, &looked.exports.own)?;
-        }
-        Ok(Self {
-            pre,
-            kind: looked.kind,
-            imports: looked.imports,
-            exports: looked.exports,
-            memory: looked.memory,
-            pooled: side.pooled,
-        })
-    }
-
-    pub(crate) fn engine(&self) -> &wasmtime::Engine {
-        self.pre.engine()
-    }
-}
-
-/// `decide` has the types of the contract. [`crate::call`] relies on it.
-fn check_decide(
-    engine: &wasmtime::Engine,
-    pre: &InstancePre<Caller>,
-    interface: &str,
-) -> Result<(), LoadError> {
-    let ty = pre.component().component_type();
-    let decide = ty.get_export(engine, interface).and_then(|it| match it.ty {
-        ComponentItem::ComponentInstance(it) => it.get_export(engine, "decide").map(|it| it.ty),
-        _ => None,
-    });
-    let Some(ComponentItem::ComponentFunc(decide)) = decide else {
-        return Err(LoadError::Contract {
-            message: "`decide` is not a function".to_owned(),
-        });
-    };
-    decide
-        .typecheck::<v0_1::DecideParams<'_>, v0_1::DecideResults>(&pre.instance_type())
-        .map_err(|error| contract(&error))
-}
-
-fn contract(error: &wasmtime::Error) -> LoadError {
-    LoadError::Contract {
-        message: clamp::cut(&format!("{error:#}"), 4096),
-    }
-}
-
-fn setup(error: &wasmtime::Error) -> EngineError {
-    EngineError::Setup {
-        message: format!("{error:#}"),
-    }
-}
-
-/// A thread that ticks for as long as the engine is there.
-fn start_ticking(engine: &wasmtime::Engine, tick: Duration) -> Result<(), EngineError> {
-    let engine = engine.weak();
-    std::thread::Builder::new()
-        .name("plugin-ticker".to_owned())
-        .spawn(move || {
-            while let Some(engine) = engine.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(tick);
-            }
-        })
-        .map(drop)
-        .map_err(EngineError::Threads)
 }
 
 fn runtime(threads: usize) -> Result<Runtime, EngineError> {

@@ -12,7 +12,7 @@
 //! | [`engine`] | the wasmtime engines, the ticker, the guests' threads, loading |
 //! | [`plugin`] | a loaded plugin and its calls |
 //! | [`world`] | what the layer above answers |
-//! | [`replay`] | a recorded call, made again |
+//! | [`mod@replay`] | a recorded call, made again |
 //! | [`compile`], [`cache`] | compiling in a child process; compiled code on disk |
 
 #![cfg_attr(
@@ -31,6 +31,7 @@ pub mod cache;
 mod call;
 mod clamp;
 pub mod compile;
+mod compiled;
 mod config;
 pub mod engine;
 mod inspect;

@@ -37,8 +37,7 @@ pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
         };
         let span = tracing::info_span!("dispatch", delivery.id = %pending.delivery.key.id);
         match step(&host, &claim, pending).instrument(span).await {
-            Ok(Next::Go) => {}
-            Ok(Next::Leave) => return,
+            Ok(()) => {}
             Err(error) => {
                 tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
                 return;
@@ -83,12 +82,6 @@ impl Delivery {
     }
 }
 
-/// Whether the lane has more to do now.
-enum Next {
-    Go,
-    Leave,
-}
-
 /// One delivery on its way.
 struct Delivery {
     live: Arc<Live>,
@@ -98,7 +91,7 @@ struct Delivery {
     parsed: Parsed,
 }
 
-async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next, LaneError> {
+async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<(), LaneError> {
     let Pending {
         delivery: stored,
         routed,
@@ -115,23 +108,22 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next,
             key.instance
         );
         host.store.unrouted(claim, &key, &why, now).await?;
-        return Ok(Next::Go);
+        return Ok(());
     };
     let delivery = match read(live, instance, stored) {
         Ok(delivery) => delivery,
         Err(why) => {
             tracing::warn!(why, "a delivery can't be read; it is kept and shown");
             host.store.unreadable(claim, &key, &why, now).await?;
-            return Ok(Next::Go);
+            return Ok(());
         }
     };
     if routed {
         for route in routes {
-            if let Next::Leave = decide::route(host, claim, &delivery, &route).await? {
-                return Ok(Next::Leave);
-            }
+            // One that waits does not hold up the others: the store brings it back when it is due.
+            decide::route(host, claim, &delivery, &route).await?;
         }
-        return Ok(Next::Go);
+        return Ok(());
     }
     match find_routes(host, &delivery).await {
         Ok(names) => host.store.route(claim, &key, names, now).await?,
@@ -146,10 +138,9 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next,
                 after,
             };
             postpone(host, claim, &delivery, None, &why, wait).await?;
-            return Ok(Next::Leave);
         }
     }
-    Ok(Next::Go)
+    Ok(())
 }
 
 /// Reads what the store kept into a typed delivery.

@@ -27,8 +27,8 @@
 //! | `delivery` | what GitLab sent, once for each id |
 //! | `claim` | who may work on a lane |
 //! | `dispatch`, `decision` | from a delivery to what was decided about it |
-//! | `outbox`, `cancel` | what is to be done in the world |
-//! | `run` | what was started and where it stands |
+//! | `outbox`, `act`, `cancel` | what is to be done in the world |
+//! | `run`, `history` | what was started and where it stands |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
 //! | `blob`, `retention` | large things and how long things are kept |
@@ -45,6 +45,7 @@
     )
 )]
 
+mod act;
 mod backend;
 mod blob;
 mod cancel;
@@ -55,6 +56,7 @@ mod dispatch;
 mod error;
 mod explain;
 mod figures;
+mod history;
 mod outbox;
 mod project;
 mod retention;
@@ -65,6 +67,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use act::{ActError, Created, CreatedRun, Effect};
 pub use cancel::withdrawn_status;
 pub use claim::{Caps, Claim, Queue};
 pub use decision::{CommitError, Committed, Decision, Mode, Settlement};
@@ -77,7 +80,7 @@ pub use explain::{
     AdmittedOrder, EffectFilter, Explained, ExplainedEffect, ExplainedRoute, RouteOutcome,
 };
 pub use figures::Figures;
-pub use outbox::{ActError, Created, CreatedRun, Effect, EffectState, effect_lane};
+pub use outbox::{EffectState, effect_lane};
 pub use project::Pinned;
 pub use retention::{Ages, Purged};
 pub use retry::{Retried, RetryError};

@@ -15,7 +15,7 @@ use penstock_sandbox::CallInput;
 use penstock_store::{Claim, CommitError, Decision, LaneError, PendingRoute, Settlement};
 
 use super::world::CallWorld;
-use super::{Delivery, Next, Unconfirmed, Wait, confirmed, postpone};
+use super::{Delivery, Unconfirmed, Wait, confirmed, postpone};
 use crate::config::{Mode, Route};
 use crate::host::Host;
 use crate::plugins::{self, Loaded};
@@ -32,7 +32,7 @@ pub(super) async fn route(
     claim: &Claim,
     delivery: &Delivery,
     pending: &PendingRoute,
-) -> Result<Next, LaneError> {
+) -> Result<(), LaneError> {
     let call = match prepare(host, delivery, pending).await {
         Ok(call) => call,
         Err(NotNow::Later { why, after }) => {
@@ -45,7 +45,7 @@ pub(super) async fn route(
                 Wait::of(pending, after),
             )
             .await?;
-            return Ok(Next::Leave);
+            return Ok(());
         }
         Err(NotNow::Never(why)) => {
             let decision = decision(delivery, pending, Settlement::Failed, Some(why));
@@ -71,7 +71,7 @@ pub(super) async fn route(
                     Wait::of(pending, after),
                 )
                 .await?;
-                return Ok(Next::Leave);
+                return Ok(());
             }
         };
         if let Outcome::Failure(failure @ Failure::DeadlinePassed { .. }) = &record.outcome
@@ -88,7 +88,7 @@ pub(super) async fn route(
                 Wait::of(pending, None),
             )
             .await?;
-            return Ok(Next::Leave);
+            return Ok(());
         }
         call.count(host, &record, begun.elapsed());
         let decision = call.judge(delivery, pending, record);
@@ -100,7 +100,7 @@ pub(super) async fn route(
                     stopping = committed.stopping.len(),
                     "decided"
                 );
-                return Ok(Next::Go);
+                return Ok(());
             }
             Err(CommitError::Conflict { what }) => {
                 tracing::info!(
@@ -109,7 +109,7 @@ pub(super) async fn route(
                     "the state changed under a call; it is made anew"
                 );
             }
-            Err(CommitError::AlreadyDecided { .. }) => return Ok(Next::Go),
+            Err(CommitError::AlreadyDecided { .. }) => return Ok(()),
             Err(error) => return Err(lane_error(&claim.lane, error)),
         }
     }
@@ -128,12 +128,12 @@ pub(super) async fn route(
     settle(host, claim, decision).await
 }
 
-async fn settle(host: &Host, claim: &Claim, decision: Decision) -> Result<Next, LaneError> {
+async fn settle(host: &Host, claim: &Claim, decision: Decision) -> Result<(), LaneError> {
     if let Some(why) = &decision.why {
         tracing::warn!(route = %decision.route, why, "a route ends without a plugin's answer");
     }
     match host.store.commit(claim, decision, Timestamp::now()).await {
-        Ok(_) | Err(CommitError::AlreadyDecided { .. }) => Ok(Next::Go),
+        Ok(_) | Err(CommitError::AlreadyDecided { .. }) => Ok(()),
         Err(error) => Err(lane_error(&claim.lane, error)),
     }
 }

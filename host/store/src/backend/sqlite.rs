@@ -41,7 +41,8 @@ pub(crate) struct Sqlite {
 
 /// What is given back when the store is closed.
 struct Held {
-    threads: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    checkpoints: Vec<JoinHandle<()>>,
     /// Dropping it ends the checkpoints.
     ending: Option<Sender<()>>,
     /// Keeps other servers out.
@@ -92,12 +93,13 @@ impl Sqlite {
                 read_until_closed(&reader, &outlet);
             })?);
         }
+        let mut checkpoints = Vec::new();
         let mut ending = None;
         if role == Role::Server {
             let (end, ended) = channel();
             let log = log_of(path);
             let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            threads.push(spawn("store-checkpoint", move || {
+            checkpoints.push(spawn("store-checkpoint", move || {
                 checkpoint_until_closed(&connection, &log, &ended);
             })?);
             ending = Some(end);
@@ -106,7 +108,8 @@ impl Sqlite {
             writes,
             reads,
             held: Mutex::new(Held {
-                threads,
+                workers: threads,
+                checkpoints,
                 ending,
                 lock,
             }),
@@ -118,8 +121,9 @@ impl Sqlite {
         self.writes.close();
         self.reads.close();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        super::join(&mut held.workers);
         held.ending.take();
-        super::join(&mut held.threads);
+        super::join(&mut held.checkpoints);
         held.lock.take();
     }
 }
@@ -175,10 +179,25 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 
 /// Makes the file, if there is none, for nobody else to read. SQLite gives its log the same rights.
 fn create(path: &Path) -> Result<(), OpenError> {
-    private(path).map(drop).map_err(|error| OpenError::Path {
+    let made = private(path).and_then(|file| {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        file.metadata()
+    });
+    let file = made.map_err(|error| OpenError::Path {
         path: path.to_owned(),
         what: error.to_string(),
-    })
+    })?;
+    let log = std::fs::metadata(log_of(path)).map_or(0, |log| log.len());
+    if file.len() == 0 && log > 0 {
+        // SQLite would take this for a new database and throw the log away.
+        return Err(OpenError::Store(StoreError::Corrupt {
+            what: "the database file is empty and its log is not".to_owned(),
+        }));
+    }
+    Ok(())
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
@@ -389,12 +408,14 @@ fn read_until_closed(connection: &Connection, outlet: &Outlet) {
 
 /// Moves the log into the database so that the writer never has to.
 fn checkpoint_until_closed(connection: &Connection, log: &Path, ended: &Receiver<()>) {
-    while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(CHECKPOINT_EVERY) {
+    let mut open = true;
+    while open {
+        open = ended.recv_timeout(CHECKPOINT_EVERY) == Err(RecvTimeoutError::Timeout);
         let size = std::fs::metadata(log).map_or(0, |log| log.len());
         if size == 0 {
             continue;
         }
-        let sql = if size > LARGE_LOG {
+        let sql = if size > LARGE_LOG || !open {
             "PRAGMA wal_checkpoint(TRUNCATE)"
         } else {
             "PRAGMA wal_checkpoint(PASSIVE)"
@@ -422,5 +443,58 @@ fn fault(error: rusqlite::Error) -> StoreError {
             StoreError::Rejected { what }
         }
         _ => StoreError::Unavailable { what },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh(path: &Path) -> Connection {
+        create(path).unwrap();
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        durable(&connection).unwrap();
+        connection
+            .execute_batch("CREATE TABLE t (a BLOB) STRICT")
+            .unwrap();
+        connection
+    }
+
+    #[test]
+    fn a_file_that_takes_no_writes_is_read_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("penstock.db");
+        let _writer = fresh(&path);
+        let reader = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let error = run(&reader, "INSERT INTO t VALUES (x'00')").unwrap_err();
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
+        assert!(
+            error
+                .to_string()
+                .contains("give Penstock's account the right")
+        );
+    }
+
+    #[test]
+    fn no_space_is_told_as_a_full_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = fresh(&folder.path().join("penstock.db"));
+        writer
+            .query_row("PRAGMA max_page_count = 20", [], |_| Ok(()))
+            .unwrap();
+        let error = run(&writer, "INSERT INTO t VALUES (zeroblob(1000000))").unwrap_err();
+        assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn another_process_that_keeps_the_lock_is_told_as_busy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("penstock.db");
+        let holder = fresh(&path);
+        run(&holder, "BEGIN IMMEDIATE").unwrap();
+        let other = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        other.busy_timeout(Duration::ZERO).unwrap();
+        let error = run(&other, "BEGIN IMMEDIATE").unwrap_err();
+        assert!(matches!(error, StoreError::Busy { .. }), "{error:?}");
     }
 }

@@ -15,6 +15,7 @@ on_both![
     a_run_that_was_created_gets_an_order_to_stop_it,
     a_run_that_is_cancelled_while_it_is_created_is_stopped_after_all,
     a_run_whose_creation_was_tried_is_withdrawn_and_stopped,
+    a_run_whose_creator_died_meanwhile_is_stopped_in_case_it_is_there,
     superseded_are_those_of_other_commits_than_the_head,
     without_a_confirmed_head_nothing_is_superseded,
     a_cancel_leaves_its_own_plan_later_runs_and_other_lanes_alone,
@@ -201,6 +202,22 @@ async fn a_run_whose_creation_was_tried_is_withdrawn_and_stopped(bed: Bed) {
         .unwrap()
         .unwrap();
     assert!(matches!(effect.order.task, Task::StopRun(_)), "{effect:?}");
+}
+
+async fn a_run_whose_creator_died_meanwhile_is_stopped_in_case_it_is_there(bed: Bed) {
+    let run = start("d1", "run", 'a', "main");
+    decided(&bed, "d1", "main", vec![run.clone()]).await;
+    let dead = bed.claim(Queue::Act).await;
+    let order = cancel("d2", CancelScope::Earlier, "main", None);
+    let committed = decided(&bed, "d2", "main", vec![order]).await;
+    assert_eq!(committed.withdrawn, [run.id]);
+    bed.pass(super::bed::TTL);
+    let claim = bed.claim_lane(&dead.lane).await;
+    let effect = bed.store.next_effect(&claim, bed.now()).await;
+    let Some(crate::Effect { order, .. }) = effect.unwrap() else {
+        panic!("nothing stops it");
+    };
+    assert!(matches!(order.task, Task::StopRun(stop) if stop.run == run.id && stop.uid.is_none()));
 }
 
 async fn superseded_are_those_of_other_commits_than_the_head(bed: Bed) {

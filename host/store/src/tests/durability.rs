@@ -19,14 +19,17 @@ fn at(path: &Path) -> Target {
     }
 }
 
-/// Not a test of its own: the process that others start and kill. Prints each id once it is acknowledged.
+/// The process that other tests start and kill: prints each id once it is acknowledged, for ever. By itself it appends one batch.
 #[tokio::test]
-#[ignore = "started by the tests below as a process of its own"]
-async fn child_that_appends_for_ever() {
-    let path = PathBuf::from(std::env::var(STORE).expect("started by another test"));
+async fn a_process_appends_until_it_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = std::env::var(STORE).map(PathBuf::from);
+    let path = named
+        .clone()
+        .unwrap_or_else(|_| folder.path().join("penstock.db"));
     let store = Store::open(at(&path)).await.unwrap();
     let mut number = 0;
-    loop {
+    while named.is_ok() || number == 0 {
         let batch: Vec<_> = (0..20)
             .map(|_| {
                 number += 1;
@@ -42,7 +45,10 @@ async fn child_that_appends_for_ever() {
         for task in batch {
             let mut out = std::io::stderr().lock();
             match task.await.unwrap() {
-                Ok((id, Appended::New { .. })) => writeln!(out, "acknowledged {id}").unwrap(),
+                Ok((id, Appended::New { .. })) if named.is_ok() => {
+                    writeln!(out, "acknowledged {id}").unwrap();
+                }
+                Ok((_, Appended::New { .. })) => {}
                 Ok((id, other)) => panic!("{id} was not new: {other:?}"),
                 Err(error) => {
                     writeln!(out, "failed {} {error}", error.is_unavailable()).unwrap();
@@ -51,6 +57,8 @@ async fn child_that_appends_for_ever() {
             }
         }
     }
+    store.close().await;
+    assert_eq!(kept(&path).await.len(), 20);
 }
 
 /// Starts the child, under a limit of the size of files if there is one (in blocks of 512 bytes).
@@ -63,8 +71,11 @@ fn child(path: &Path, file_limit: Option<u32>) -> Child {
         .arg(format!("{limit}exec \"$@\""))
         .arg("sh")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "tests::durability::child_that_appends_for_ever"])
-        .args(["--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "tests::durability::a_process_appends_until_it_is_killed",
+        ])
+        .arg("--nocapture")
         .env(STORE, path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -246,8 +257,28 @@ async fn a_file_that_was_cut_short_is_damaged() {
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_whose_database_was_emptied_is_not_thrown_away() {
+    let bed = Bed::sqlite().await;
+    bed.append("d1").await;
+    let Target::Sqlite { path } = &bed.target else {
+        panic!("not SQLite");
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("penstock.db");
+    std::fs::write(&copy, b"").unwrap();
+    let log = folder.path().join("penstock.db-wal");
+    std::fs::copy(path.with_extension("db-wal"), &log).unwrap();
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    let error = Store::open(at(&copy)).await.unwrap_err();
+    assert!(
+        matches!(error, OpenError::Store(StoreError::Corrupt { .. })),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
-async fn a_folder_that_is_missing_or_read_only_is_named() {
+async fn a_folder_that_is_missing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("nowhere").join("penstock.db");
     let error = Store::open(at(&missing)).await.unwrap_err();

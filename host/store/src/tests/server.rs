@@ -93,7 +93,7 @@ fn start() -> Server {
         .unwrap()
         .port();
     let script = format!(
-        "'{bin}/postgres' -D '{data}' -c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' \
+        "trap '' HUP INT TERM; '{bin}/postgres' -D '{data}' -c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' \
          -c max_connections=400 >'{folder}/log' 2>&1 & P=$!; cat >/dev/null; kill -INT $P; wait $P; rm -rf '{folder}'",
         bin = bin.display(),
         data = data.display(),
