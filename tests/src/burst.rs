@@ -122,7 +122,7 @@ pub struct Count {
     pub doubled: BTreeSet<String>,
 }
 
-/// The id that the host will give a delivery.
+/// The id that the host will give a delivery: the hook's name as the configuration has it, and GitLab's id.
 ///
 /// # Panics
 /// If GitLab is so old that it sends none.
@@ -132,7 +132,11 @@ pub fn id(delivery: &Delivery) -> String {
         .headers
         .get("webhook-id")
         .and_then(|it| it.to_str().ok());
-    found.expect("a delivery of GitLab 19 has an id").to_owned()
+    let hook = delivery.url.rsplit('/').next().unwrap_or_default();
+    format!(
+        "{hook}:{}",
+        found.expect("a delivery of GitLab 19 has an id")
+    )
 }
 
 /// So many pushes, spread over a few branches: some share a lane, some don't.

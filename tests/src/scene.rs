@@ -129,6 +129,15 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // With this variable set, a test that failed leaves its log, store and configuration behind to be looked at.
+        if std::thread::panicking() && std::env::var_os("PENSTOCK_KEEP_FAILED").is_some() {
+            self.folder.disable_cleanup(true);
+        }
+    }
+}
+
 /// A value as YAML.
 fn yaml(value: &Value) -> String {
     serde_saphyr::to_string(value).expect("a configuration is YAML")

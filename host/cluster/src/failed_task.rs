@@ -65,8 +65,8 @@ impl Cluster {
             segment(&run.namespace),
             segment(&format!("tekton.dev/pipelineRun={}", run.name)),
         );
-        let list = self.read(Ask::get(Call::ListTaskRuns, path)).await?;
-        Ok(list.and_then(|list| first_failed(&list, &run.children)))
+        let list = self.list(Ask::get(Call::ListTaskRuns, path)).await?;
+        Ok(first_failed(&list, &run.children))
     }
 }
 

@@ -14,6 +14,8 @@ use crate::wire::{Answer, Lost};
 const MESSAGE: usize = 1000;
 /// When a namespace's quota is worth another try.
 const QUOTA_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause that is taken from an answer: something between us and the API server may ask for years.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +106,9 @@ fn trouble(answer: &Answer) -> Trouble {
     } else {
         cut(&message, MESSAGE)
     };
-    let unavailable = |retry_after| Trouble::Unavailable {
+    let unavailable = |retry_after: Option<Duration>| Trouble::Unavailable {
         why: said.clone(),
-        retry_after,
+        retry_after: retry_after.map(|wish| wish.min(LONGEST_PAUSE)),
     };
     match answer.status {
         StatusCode::UNAUTHORIZED => Trouble::Unauthorized(said),
@@ -247,6 +249,27 @@ mod tests {
             retry_after: Some(Duration::from_secs(7)),
         };
         check(429, &body, &expect);
+    }
+
+    #[test]
+    fn a_wish_for_years_is_one_for_an_hour() {
+        for (header, body) in [
+            (Some(Duration::from_secs(u64::MAX)), json!({})),
+            (
+                None,
+                json!({"details": {"retryAfterSeconds": 100_000_000_u64}}),
+            ),
+        ] {
+            let answer = Answer {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after: header,
+                body: Bytes::from(body.to_string()),
+            };
+            let Trouble::Unavailable { retry_after, .. } = trouble(&answer) else {
+                panic!("it is for another try")
+            };
+            assert_eq!(retry_after, Some(Duration::from_secs(3600)));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@
 use std::collections::BTreeSet;
 
 use penstock_model::event::{EventKind, MergeRequest, NoteTarget};
-use penstock_model::id::{CommitId, ProjectId, RefName, UserId};
+use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, UserId};
 use penstock_model::scope::{Actor, Group, Project, Provenance, Scope};
 
 use crate::api::to_actor;
@@ -52,6 +52,17 @@ pub struct Confirmed {
     pub head: Option<CommitId>,
 }
 
+impl Confirmed {
+    /// GitLab showed the project or group itself. If not, even its path is only what the body said.
+    pub fn is_known(&self) -> bool {
+        match &self.scope {
+            Scope::Project(project) => !project.web_url.is_empty(),
+            Scope::Group(group) => !group.web_url.is_empty(),
+            Scope::Instance => true,
+        }
+    }
+}
+
 /// Why an event is not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfirmError {
@@ -68,6 +79,15 @@ pub enum ConfirmError {
     /// GitLab has no answer now: try again.
     #[error(transparent)]
     Api(#[from] ApiError),
+}
+
+/// Whether the project of this id bears this path now: a body may name any id beside a path of its own.
+///
+/// # Errors
+/// GitLab has no answer now.
+pub async fn is_at(client: &Client, id: ProjectId, path: &ProjectPath) -> Result<bool, ApiError> {
+    let found = known(client.project(id).await)?;
+    Ok(found.is_some_and(|project| project.path.as_str().eq_ignore_ascii_case(path.as_str())))
 }
 
 /// Asks GitLab what an event only says.

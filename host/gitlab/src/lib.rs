@@ -55,7 +55,7 @@ pub mod verify;
 pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook, check};
 pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
 pub use comment::{CommentOutcome, comment};
-pub use confirm::{ConfirmError, Confirmed, OwnUsers, confirm};
+pub use confirm::{ConfirmError, Confirmed, OwnUsers, confirm, is_at};
 pub use error::{ActError, ApiError};
 pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};

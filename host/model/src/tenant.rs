@@ -35,7 +35,7 @@ impl When {
 }
 
 /// What a place lets a run have beyond the plain: nothing, unless the operator writes it. A place for forks has no pod templates, Secrets, existing
-/// claims, host paths, CSI drivers, tokens, resolvers, security contexts that widen, or accounts of their own, whatever stands here.
+/// claims, host paths, CSI drivers, tokens, resolvers, security contexts that widen, labels and annotations of its own, or accounts of their own, whatever stands here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct PlacePolicy {
@@ -63,6 +63,11 @@ pub struct PlacePolicy {
     pub timeout: Option<u64>,
     /// `serviceAccountName` of a task, beside `run-as`.
     pub service_accounts: Vec<String>,
+    /// Keys of labels that a manifest may set, of the run, its tasks and claims; `*` stands for any characters but `/`, `**` for any. Tekton copies them to
+    /// pods, where controllers, Services and network policies go by them.
+    pub labels: Vec<String>,
+    /// Keys of annotations, likewise.
+    pub annotations: Vec<String>,
 }
 
 /// A place as the configuration writes it: its names may hold the tenant's variables.

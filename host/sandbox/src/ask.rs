@@ -43,6 +43,8 @@ pub(crate) struct Caller {
     pub(crate) outside: Handle,
     pub(crate) meter: Arc<Meter>,
     pub(crate) held: Held,
+    /// The event is of a project. Without one there is no state: nothing is found, nothing can be written, and the world is not asked.
+    pub(crate) keeps_state: bool,
     pub(crate) state: Overlay,
     pub(crate) calls: Vec<HostCall>,
     pub(crate) log: Vec<LogLine>,
@@ -134,6 +136,13 @@ impl Caller {
                 LookupError::Denied(words)
             )));
         }
+        if !self.keeps_state {
+            return Err(Stop::Failure(Failure::BadAnswer {
+                message: format!(
+                    "state: it is kept for projects, and the event is of none (asked by `{function}`)"
+                ),
+            }));
+        }
         let limits = Arc::clone(&self.limits);
         self.state.write(key, write, &limits).map_err(Stop::Failure)
     }
@@ -147,7 +156,10 @@ impl Caller {
         self.take(lookup.weigh())?;
         let answer = match self.denied(&lookup) {
             Some(words) => Err(LookupError::Denied(words)),
-            None => self.answer(lookup.clone()).await.map_err(Stop::Fault)?,
+            None => match self.stateless(&lookup) {
+                Some(nothing) => Ok(nothing),
+                None => self.answer(lookup.clone()).await.map_err(Stop::Fault)?,
+            },
         };
         let bytes = answer.weigh();
         let answer = match answer {
@@ -177,6 +189,18 @@ impl Caller {
             }),
             error => Stop::trap(format!("{error} (asked by `{name}`)")),
         })
+    }
+
+    /// What is found of the state where there is none. A call that is made again has it in its record.
+    fn stateless(&self, lookup: &Lookup) -> Option<Answer> {
+        if self.keeps_state || matches!(self.allowed, Allowed::Recorded { .. }) {
+            return None;
+        }
+        match lookup {
+            Lookup::StateGet(_) => Some(Answer::State(None)),
+            Lookup::StateKeys { .. } => Some(Answer::Keys(Vec::new())),
+            _ => None,
+        }
     }
 
     /// Lets the world answer, on its own time and within the runtime that the call came from.
@@ -215,11 +239,7 @@ impl Caller {
         }
         self.log_bytes = sum;
         let mut line = line;
-        clamp::for_people(&mut line.message, usize::MAX);
-        for (name, value) in &mut line.fields {
-            clamp::for_people(name, usize::MAX);
-            clamp::for_people(value, usize::MAX);
-        }
+        clamp::log_line(&mut line);
         self.log.push(line);
         Ok(())
     }

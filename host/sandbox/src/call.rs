@@ -129,7 +129,7 @@ async fn ask(
     }
 }
 
-/// What an answer of `decide` comes to, within its limits.
+/// What an answer of `decide` comes to, within its limits; its texts are the guest's still.
 pub(crate) fn judge(
     answer: Result<v0_1::wit::effects::Plan, v0_1::wit::types::PluginError>,
     limits: &Limits,
@@ -137,11 +137,10 @@ pub(crate) fn judge(
     let plan = match answer {
         Ok(plan) => plan,
         Err(error) => {
-            let mut error = v0_1::error(error);
+            let error = v0_1::error(error);
             if record::encoded(&error) > limits.output {
                 return too_large(limits);
             }
-            clamp::error(&mut error);
             return Outcome::Error(error);
         }
     };
@@ -155,10 +154,7 @@ pub(crate) fn judge(
     match v0_1::plan(plan) {
         Err(message) => Outcome::Failure(Failure::BadAnswer { message }),
         Ok(plan) if record::encoded(&plan) > limits.output => too_large(limits),
-        Ok(mut plan) => {
-            clamp::plan(&mut plan);
-            Outcome::Plan(plan)
-        }
+        Ok(plan) => Outcome::Plan(plan),
     }
 }
 

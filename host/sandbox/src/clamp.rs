@@ -1,6 +1,11 @@
-//! Texts from a guest, made fit to be shown to people.
+//! Texts from a guest, made fit to be shown to people, and kept: Postgres takes no NUL in a text.
+//!
+//! Each way out of the sandbox passes here: the outcome of a call ([`outcome`]), a fault of the host that repeats what a guest asked for ([`fault`]), a line of
+//! the log ([`log_line`]), problems of the settings ([`problems`]). Within, texts are left as the guest wrote them.
 
 use penstock_model::effect::{Action, Plan, PluginError, Problem};
+use penstock_model::lookup::HostFault;
+use penstock_model::record::{Failure, LogLine, Outcome};
 
 /// Bytes of one reason or message.
 const MESSAGE: usize = 4096;
@@ -42,8 +47,51 @@ pub(crate) fn for_people(text: &mut String, bytes: usize) {
     }
 }
 
+/// What of an outcome is shown to people.
+pub(crate) fn outcome(outcome: &mut Outcome) {
+    match outcome {
+        Outcome::Plan(it) => plan(it),
+        Outcome::Error(it) => error(it),
+        Outcome::Failure(it) => failure(it),
+    }
+}
+
+/// What of a failure is shown to people: all of it.
+pub(crate) fn failure(failure: &mut Failure) {
+    match failure {
+        Failure::Trap { message } | Failure::BadAnswer { message } => for_people(message, MESSAGE),
+        Failure::HostBytesExceeded { what, .. } | Failure::StateExceeded { what, .. } => {
+            for_people(what, TITLE);
+        }
+        Failure::MemoryExceeded { .. }
+        | Failure::CpuExceeded { .. }
+        | Failure::DeadlinePassed { .. }
+        | Failure::StackOverflow
+        | Failure::HostCallsExceeded { .. }
+        | Failure::OutputExceeded { .. }
+        | Failure::EffectsExceeded { .. }
+        | Failure::RecordExceeded { .. }
+        | Failure::StateConflict { .. } => {}
+    }
+}
+
+/// A fault of the host, whose words may repeat what a guest asked for.
+pub(crate) fn fault(mut fault: HostFault) -> HostFault {
+    for_people(&mut fault.what, MESSAGE);
+    fault
+}
+
+/// A line of the plugin's log. Its length was counted before.
+pub(crate) fn log_line(line: &mut LogLine) {
+    for_people(&mut line.message, usize::MAX);
+    for (name, value) in &mut line.fields {
+        for_people(name, usize::MAX);
+        for_people(value, usize::MAX);
+    }
+}
+
 /// What of a plan is shown to people. Manifests and comments are left alone: they are not messages of the host.
-pub(crate) fn plan(plan: &mut Plan) {
+fn plan(plan: &mut Plan) {
     plan.reasons.truncate(MANY);
     for reason in &mut plan.reasons {
         for_people(reason, MESSAGE);
@@ -67,7 +115,7 @@ pub(crate) fn plan(plan: &mut Plan) {
 }
 
 /// What of a plugin's own error is shown to people: all of it.
-pub(crate) fn error(error: &mut PluginError) {
+fn error(error: &mut PluginError) {
     match error {
         PluginError::Settings(them) | PluginError::Source(them) => problems(them),
         PluginError::Other(message) => for_people(message, MESSAGE),
@@ -92,6 +140,39 @@ mod tests {
         assert_eq!(cut("aé", 2), "a…");
         assert_eq!(cut("aé", 3), "aé");
         assert_eq!(cut("", 0), "");
+    }
+
+    #[test]
+    fn whatever_leaves_for_people_holds_nothing_that_can_not_be_kept() {
+        let bad = || "one\n\ttwo\0\u{7}".to_owned();
+        let good = "one\n\ttwo\u{fffd}\u{fffd}";
+        let mut trap = Failure::Trap { message: bad() };
+        failure(&mut trap);
+        assert_eq!(trap.to_string(), format!("trap: {good}"));
+        let mut answer = Outcome::Failure(Failure::BadAnswer {
+            message: bad().repeat(1000),
+        });
+        outcome(&mut answer);
+        let Outcome::Failure(Failure::BadAnswer { message }) = &answer else {
+            panic!("{answer:?}")
+        };
+        assert!(message.starts_with(good) && message.len() <= MESSAGE + '…'.len_utf8());
+        let once = answer.clone();
+        outcome(&mut answer);
+        assert_eq!(answer, once, "what is fit stays as it is");
+        let told = fault(HostFault {
+            what: bad(),
+            retry_after: Some(1),
+        });
+        assert_eq!((told.what.as_str(), told.retry_after), (good, Some(1)));
+        let mut line = LogLine {
+            level: "info".to_owned(),
+            message: bad(),
+            fields: vec![(bad(), bad())],
+        };
+        log_line(&mut line);
+        assert_eq!(line.message, good);
+        assert_eq!(line.fields, [(good.to_owned(), good.to_owned())]);
     }
 
     #[test]

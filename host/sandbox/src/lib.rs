@@ -40,6 +40,7 @@ mod meter;
 pub mod plugin;
 mod record;
 pub mod replay;
+mod slot;
 mod state;
 mod stop;
 mod v0_1;
@@ -52,6 +53,7 @@ pub use engine::{Allocation, Engine, EngineError, EngineSettings};
 pub use inspect::{Kind, LoadError};
 pub use plugin::{CallInput, Plugin, SettingsError};
 pub use replay::{Replay, ReplayError, Verdict, replay};
+pub use slot::Slot;
 pub use world::{Asked, BoxFuture, World};
 
 /// Version of the contract that this host speaks.

@@ -1,6 +1,7 @@
 //! A loaded plugin and its calls.
 //!
 //! A call waits for one of the plugin's own slots, then for one of all plugins', and then runs on the guests' threads. Its clock starts when it has both.
+//! Whoever holds something that others need meanwhile takes a [`Slot`] first, which never waits.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,12 +21,14 @@ use tokio::task::JoinHandle;
 use crate::CONTRACT;
 use crate::ask::{Allowed, Caller};
 use crate::call::{self, Question, Told};
+use crate::clamp;
 use crate::compiled::Compiled;
 use crate::engine::Engine;
 use crate::inspect::Kind;
 use crate::limiter::Held;
 use crate::meter::Meter;
 use crate::record;
+use crate::slot::Slot;
 use crate::state::Overlay;
 use crate::stop::Stop;
 use crate::v0_1;
@@ -147,12 +150,37 @@ impl Plugin {
         input: CallInput,
         world: Arc<dyn World>,
     ) -> Result<DecisionRecord, HostFault> {
+        self.decide_in(self.wait().await?, input, world).await
+    }
+
+    /// A slot for one call, if one is free now: it never waits. None: the plugin has as many calls as it may, or all plugins together have.
+    pub fn slot(&self) -> Option<Slot> {
+        Slot::free(&self.0.slots, &self.0.engine.0.slots)
+    }
+
+    /// [`Plugin::decide`] without waiting: in a slot that [`Plugin::slot`] of this plugin gave. The slot is given back when the call has ended, or this
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// As `decide`; and a slot of another plugin, or of this one before it was loaded again, is a [`HostFault`].
+    pub async fn decide_in(
+        &self,
+        slot: Slot,
+        input: CallInput,
+        world: Arc<dyn World>,
+    ) -> Result<DecisionRecord, HostFault> {
         let allowed = Allowed::Granted(Arc::clone(&input.grant));
-        self.decide_with(input, allowed, world).await
+        self.decide_with(slot, input, allowed, world).await
+    }
+
+    /// Waits for a slot.
+    pub(crate) async fn wait(&self) -> Result<Slot, HostFault> {
+        Slot::when_free(&self.0.slots, &self.0.engine.0.slots).await
     }
 
     pub(crate) async fn decide_with(
         &self,
+        slot: Slot,
         input: CallInput,
         allowed: Allowed,
         world: Arc<dyn World>,
@@ -165,8 +193,10 @@ impl Plugin {
             )));
         }
         let plugin = Arc::clone(&self.0);
-        self.run(move |outside| async move { plugin.decide(input, allowed, world, outside).await })
-            .await?
+        self.run(slot, move |outside| async move {
+            plugin.decide(input, allowed, world, outside).await
+        })
+        .await?
     }
 
     /// JSON Schema of the settings, as the plugin gives it.
@@ -175,8 +205,9 @@ impl Plugin {
     /// [`SettingsError`].
     pub async fn schema(&self) -> Result<String, SettingsError> {
         let plugin = Arc::clone(&self.0);
-        let told =
-            self.run(move |outside| async move {
+        let slot = self.wait().await.map_err(SettingsError::Host)?;
+        let told = self
+            .run(slot, move |outside| async move {
                 plugin.about_settings(Question::Schema, outside).await
             })
             .await
@@ -199,8 +230,9 @@ impl Plugin {
     pub async fn validate(&self, settings: &str) -> Result<Vec<Problem>, SettingsError> {
         let plugin = Arc::clone(&self.0);
         let settings = settings.to_owned();
+        let slot = self.wait().await.map_err(SettingsError::Host)?;
         let told = self
-            .run(move |outside| async move {
+            .run(slot, move |outside| async move {
                 plugin
                     .about_settings(Question::Validate(&settings), outside)
                     .await
@@ -215,30 +247,27 @@ impl Plugin {
         }
     }
 
-    /// Waits for slots, then runs on a guest's thread: on this one, if it is one.
-    async fn run<T, F>(&self, job: impl FnOnce(Handle) -> F) -> Result<T, HostFault>
+    /// Runs on a guest's thread: on this one, if it is one.
+    async fn run<T, F>(&self, slot: Slot, job: impl FnOnce(Handle) -> F) -> Result<T, HostFault>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
         let outside =
             Handle::try_current().map_err(|_| fault("a plugin is called outside of a runtime"))?;
-        let closed = |_| fault("the plugins' slots are closed");
-        let own = Arc::clone(&self.0.slots)
-            .acquire_owned()
-            .await
-            .map_err(closed)?;
-        let shared = Arc::clone(&self.0.engine.0.slots)
-            .acquire_owned()
-            .await
-            .map_err(closed)?;
+        if !slot.is_of(&self.0.slots) {
+            return Err(fault(format!(
+                "a slot of another plugin was given for a call of `{}`",
+                self.0.name
+            )));
+        }
         let threads = &self.0.engine.0.threads;
         let here = outside.id() == threads.id();
         let job = job(outside);
-        // The slots are given back when the store is gone, whoever waits for the answer.
+        // The slot is given back when the store is gone, whoever waits for the answer.
         let job = async move {
             let answer = job.await;
-            drop((own, shared));
+            drop(slot);
             answer
         };
         if here {
@@ -270,14 +299,16 @@ impl Loaded {
             grant: _,
         } = input;
         let given = v0_1::event(&event);
-        let caller = self.caller(settings, allowed, world, outside);
+        let mut caller = self.caller(settings, allowed, world, outside);
+        caller.keeps_state = event.scope.project().is_some();
         let (caller, told) = call::run(&self.compiled, caller, Question::Decide(&given)).await;
-        let outcome = match told {
+        let mut outcome = match told {
             Ok(Told::Decided(answer)) => call::judge(answer, &self.limits),
             Ok(Told::Schema(_) | Told::Problems(_)) => return Err(unasked()),
             Err(Stop::Failure(failure)) => Outcome::Failure(failure),
-            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Stop::Fault(fault)) => return Err(clamp::fault(fault)),
         };
+        clamp::outcome(&mut outcome);
         let usage = caller.usage();
         let weight = [
             caller.log_bytes,
@@ -319,8 +350,11 @@ impl Loaded {
         let caller = self.caller(String::new(), Allowed::LogOnly, Arc::new(Nothing), outside);
         match call::run(&self.compiled, caller, question).await.1 {
             Ok(told) => Ok(told),
-            Err(Stop::Failure(failure)) => Err(SettingsError::Failure(failure)),
-            Err(Stop::Fault(fault)) => Err(SettingsError::Host(fault)),
+            Err(Stop::Failure(mut failure)) => {
+                clamp::failure(&mut failure);
+                Err(SettingsError::Failure(failure))
+            }
+            Err(Stop::Fault(fault)) => Err(SettingsError::Host(clamp::fault(fault))),
         }
     }
 
@@ -339,6 +373,7 @@ impl Loaded {
             settings,
             world,
             outside,
+            keeps_state: false,
             state: Overlay::default(),
             calls: Vec::new(),
             log: Vec::new(),

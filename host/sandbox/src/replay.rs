@@ -135,7 +135,10 @@ pub async fn replay(plugin: &Plugin, record: &DecisionRecord) -> Result<Verdict,
     let allowed = Allowed::Recorded {
         state: !state_was_denied(record),
     };
-    let again = plugin.decide_with(input, allowed, world.clone()).await;
+    let slot = plugin.wait().await.map_err(ReplayError::Host)?;
+    let again = plugin
+        .decide_with(slot, input, allowed, world.clone())
+        .await;
     let mut again = match (again, world.differs()) {
         // It went on where the record was cut: as far as that, it was the same.
         (Err(_), Some(_)) if record.cut && world.ended() => return Ok(Verdict::Same),

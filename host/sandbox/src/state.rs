@@ -10,6 +10,18 @@ use penstock_model::record::{Failure, StateChange, StateWrite};
 
 /// Bytes of a key.
 const KEY: usize = 512;
+/// Keys that one listing gives at most, whatever a guest asks for.
+const LISTED: u32 = 1_000;
+
+/// Refuses a key, or the beginning of one, that holds a control character: people read keys, and Postgres takes no NUL.
+pub(crate) fn printable(what: &str, text: &str) -> Result<(), Failure> {
+    if text.contains(char::is_control) {
+        return Err(Failure::BadAnswer {
+            message: format!("{what} holds a control character"),
+        });
+    }
+    Ok(())
+}
 
 /// One call's view of its state.
 #[derive(Debug, Default)]
@@ -37,13 +49,15 @@ impl Overlay {
         content
     }
 
-    /// How many keys must be asked for, so that `limit` are left after those that this call removed.
+    /// How many keys must be asked for, so that `limit` (1,000 at most) are left after those that this call removed.
     pub(crate) fn to_ask(&self, prefix: &str, limit: u32) -> u32 {
         let removed = self
             .under(prefix)
             .filter(|(_, write)| write.value.is_none())
             .count();
-        limit.saturating_add(u32::try_from(removed).unwrap_or(u32::MAX))
+        limit
+            .min(LISTED)
+            .saturating_add(u32::try_from(removed).unwrap_or(u32::MAX))
     }
 
     /// Notes a listing and lays the writes of this call over it.
@@ -63,7 +77,7 @@ impl Overlay {
             }
         }
         self.change.listed.push((prefix.to_owned(), asked, found));
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let limit = usize::try_from(limit.min(LISTED)).unwrap_or(usize::MAX);
         keys.into_iter().take(limit).collect()
     }
 
@@ -86,6 +100,7 @@ impl Overlay {
                 ),
             });
         }
+        printable("state: a key", &key)?;
         let before = self.change.written.get(&key).map(|it| size(&key, it));
         let keys = self.change.written.len() + usize::from(before.is_none());
         if u64::try_from(keys).unwrap_or(u64::MAX) > u64::from(limits.state_keys) {
@@ -161,6 +176,30 @@ mod tests {
         let found = ["a/1", "a/3", "a/4"].map(str::to_owned).to_vec();
         assert_eq!(overlay.list("a/", 2, asked, found.clone()), ["a/2", "a/3"]);
         assert_eq!(overlay.into_change().listed, [("a/".to_owned(), 3, found)]);
+    }
+
+    #[test]
+    fn a_key_with_a_control_character_is_refused() {
+        for key in ["a\0", "\n", "a\u{7f}b", "\u{85}"] {
+            let failure = put(&mut Overlay::default(), key, None).unwrap_err();
+            assert!(
+                matches!(&failure, Failure::BadAnswer { message } if message == "state: a key holds a control character"),
+                "{failure}"
+            );
+        }
+        assert!(put(&mut Overlay::default(), "ä/ b", None).is_ok());
+    }
+
+    #[test]
+    fn no_more_than_a_thousand_keys_are_listed_beside_the_removed_ones() {
+        let mut overlay = Overlay::default();
+        put(&mut overlay, "a/0", None).unwrap();
+        put(&mut overlay, "a/new", Some(b"")).unwrap();
+        put(&mut overlay, "b/0", None).unwrap();
+        assert_eq!(overlay.to_ask("a/", u32::MAX), 1_001);
+        assert_eq!(overlay.to_ask("", 999), 1_001);
+        let found = (0..1_001).map(|n| format!("a/{n}")).collect();
+        assert_eq!(overlay.list("a/", u32::MAX, 1_001, found).len(), 1_000);
     }
 
     #[test]

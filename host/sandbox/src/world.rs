@@ -37,7 +37,9 @@ pub type Asked = Result<Result<Answer, LookupError>, HostFault>;
 /// | `History` | `Summary` |
 /// | `Fetch` | `Fetched` |
 /// | `StateGet` | `State` |
-/// | `StateKeys` | `Keys`: the first `limit` keys with the prefix, by their bytes |
+/// | `StateKeys` | `Keys`: the first `limit` keys with the prefix, by their bytes; never asked for more than 1,000 and as many as the call removed |
+///
+/// `StateGet` and `StateKeys` come only for events of a project, and their texts hold no control characters.
 pub trait World: Send + Sync {
     /// Answers.
     ///

@@ -17,18 +17,19 @@ use tracing::Instrument as _;
 
 use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
+use crate::lanes::After;
 use crate::live::{Instance, Live};
 use crate::status::{self, News};
 
 /// Works through one lane until nothing of it is due.
-pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
+pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> After {
     while !stop.is_cancelled() {
         let effect = match host.store.next_effect(&claim, Timestamp::now()).await {
             Ok(Some(effect)) => effect,
-            Ok(None) => return,
+            Ok(None) => return After::GiveBack,
             Err(error) => {
                 tracing::warn!(%error, lane = claim.lane, "could not read the next effect of a lane");
-                return;
+                return After::GiveBackLater;
             }
         };
         let span = tracing::info_span!(
@@ -36,9 +37,11 @@ pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
         );
         if let Err(error) = step(&host, &claim, effect).instrument(span).await {
             tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
-            return;
+            // The order may have been carried out and its end not kept: given back now, a cancel would take it for not begun.
+            return After::Lapse;
         }
     }
+    After::GiveBack
 }
 
 /// What came of one try.
@@ -59,7 +62,9 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
     let tried = match &effect.order.task {
         Task::StartRun(order) => start_run(&live, order, effect.order.id).await,
         Task::StopRun(order) => stop_run(&live, order).await,
-        Task::SetStatus(order) => set_status(&live, order).await,
+        Task::SetStatus(status) => {
+            set_status(&live, status, status::is_unconfirmed(&effect.order)).await
+        }
         Task::Comment(order) => comment(&live, order).await,
         // The transaction that commits a decision resolves it to orders that stop runs; one in the outbox is a fault of ours.
         Task::CancelRuns(_) => {
@@ -200,11 +205,26 @@ fn instance<'a>(live: &'a Live, name: &InstanceName) -> Result<&'a Arc<Instance>
     })
 }
 
-async fn set_status(live: &Live, order: &StatusOrder) -> Tried {
+async fn set_status(live: &Live, order: &StatusOrder, unconfirmed: bool) -> Tried {
     let instance = match instance(live, &order.of.instance) {
         Ok(instance) => instance,
         Err(never) => return never,
     };
+    if unconfirmed {
+        let of = &order.of;
+        match penstock_gitlab::is_at(&instance.client, of.project, &of.path).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Tried::Never(format!("project {} is not `{}`", of.project, of.path));
+            }
+            Err(error) => {
+                return Tried::Again {
+                    after: error.retry_after(),
+                    why: error.to_string(),
+                };
+            }
+        }
+    }
     match penstock_gitlab::set_status(&instance.client, order).await {
         Ok(outcome) => Tried::Done(json!({ "status": format!("{outcome:?}") })),
         Err(error) => failed(error),

@@ -8,6 +8,8 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(300);
+/// The longest wait that the other side may ask for: past it, nothing would ever be tried again or given up.
+const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 /// After this long without success it is given up: dead, shown, and tried again only when somebody asks.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -18,7 +20,7 @@ pub fn wait(tries: u32, asked: Option<Duration>, jitter: f64) -> Duration {
         .saturating_mul(2_u32.saturating_pow(tries.min(16)))
         .min(LONGEST);
     let drawn = doubled.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
-    drawn.max(asked.unwrap_or_default())
+    drawn.max(asked.unwrap_or_default().min(LONGEST_ASKED))
 }
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ mod tests {
 
     #[test]
     fn what_the_other_side_asked_for_is_kept() {
+        assert_eq!(wait(0, Some(Duration::MAX), 0.5), LONGEST_ASKED);
         assert_eq!(
             wait(0, Some(Duration::from_secs(60)), 0.5),
             Duration::from_secs(60)

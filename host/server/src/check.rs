@@ -206,12 +206,7 @@ fn of_instance(name: &str, health: &Health) -> Vec<Finding> {
 }
 
 /// Events that a hook must send for the routes to mean anything.
-const EVENTS: [&str; 4] = [
-    "push_events",
-    "tag_push_events",
-    "merge_requests_events",
-    "note_events",
-];
+const EVENTS: [&str; 4] = ["push", "tag_push", "merge_requests", "note"];
 
 fn of_hook(what: String, wanted: &WantedHook, facts: &HookFacts, signs: bool) -> Finding {
     let Some(found) = &facts.found else {

@@ -62,7 +62,7 @@ enum Command {
         #[arg(long)]
         offline: bool,
         /// Paths of projects whose places are looked at, where a place's names hold variables.
-        #[arg(long = "project")]
+        #[arg(long = "project", value_name = "PATH")]
         projects: Vec<String>,
     },
     /// Lists, shows and retries deliveries.

@@ -140,6 +140,8 @@ pub enum ClusterAccess {
     Kubeconfig {
         /// The file.
         path: PathBuf,
+        /// Digest of what is in it: another token in it is another configuration.
+        digest: Digest,
         /// A context in it; none: its current one.
         context: Option<String>,
     },

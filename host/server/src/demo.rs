@@ -133,7 +133,8 @@ async fn steps(scene: &Scene, host: &Arc<Host>) -> Result<()> {
             .filter(|it| !it.runs.is_empty() && it.runs.iter().all(|run| run.run.state.is_final())))
     })
     .await?;
-    for line in explain::tell(&explained).lines() {
+    let explanation = explain::Explanation::of(&host.store, explained.clone()).await?;
+    for line in explain::tell(&explanation).lines() {
         note(line);
     }
 
@@ -168,7 +169,7 @@ async fn steps(scene: &Scene, host: &Arc<Host>) -> Result<()> {
         "comment {}",
         text(&comment, "/body")
             .lines()
-            .find(|line| !line.starts_with("<!--"))
+            .find(|line| !line.is_empty() && !line.starts_with("<!--"))
             .unwrap_or_default()
     ));
     Ok(())

@@ -13,42 +13,46 @@ use std::time::Duration;
 use penstock_gitlab::{Accepted, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, parse};
 use penstock_model::admit::{Order, ProjectOf};
 use penstock_model::id::{
-    CommitId, EffectId, EffectKey, ProjectPath, RouteName, TenantName, Timestamp,
+    CommitId, DeliveryId, EffectId, EffectKey, RouteName, TenantName, Timestamp,
 };
-use penstock_store::{Claim, LaneError, Pending, PendingRoute, StoredDelivery};
+use penstock_model::scope::Project;
+use penstock_store::{Claim, LaneError, Pending, PendingRoute, Pinned, StoredDelivery};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
+use crate::lanes::After;
 use crate::live::{Instance, Live};
 use crate::status;
 
 /// Works through one lane until nothing is left to decide in it.
-pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) {
+pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> After {
     while !stop.is_cancelled() {
         let pending = match host.store.head(&claim, Timestamp::now()).await {
             Ok(Some(pending)) => pending,
-            Ok(None) => return,
+            Ok(None) => return After::GiveBack,
             Err(error) => {
                 tracing::warn!(%error, lane = claim.lane, "could not read the head of a lane");
-                return;
+                return After::GiveBackLater;
             }
         };
         let span = tracing::info_span!("dispatch", delivery.id = %pending.delivery.key.id);
         match step(&host, &claim, pending).instrument(span).await {
-            Ok(()) => {}
+            Ok(Next::Go) => {}
+            Ok(Next::Rest) => return After::GiveBackLater,
             Err(error) => {
                 tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
-                return;
+                return After::GiveBackLater;
             }
         }
     }
+    After::GiveBack
 }
 
 impl Delivery {
-    /// The failed status of a delivery that was given up. GitLab confirmed nothing of it, so it is only for the project that the hook spoke for.
-    fn gave_up(&self, route: Option<&RouteName>, why: &str) -> Option<Order> {
+    /// A failed status for what came to nothing before GitLab confirmed it: only for the project that the hook may speak for.
+    fn unconfirmed_status(&self, route: Option<&RouteName>, why: &str) -> Option<Order> {
         let key = &self.stored.key;
         let ScopeClaim::Project { id, path } = &self.parsed.scope else {
             return None;
@@ -65,20 +69,26 @@ impl Delivery {
             &key.id,
             route.unwrap_or(&any),
             0,
-            &EffectKey::new("host/dead"),
+            &EffectKey::new("host/unconfirmed"),
         );
-        let unconfirmed = status::Unconfirmed {
+        let plugin = route.and_then(|name| {
+            self.live
+                .config
+                .routes
+                .iter()
+                .find(|route| route.name == *name)
+        });
+        let claim = status::Unconfirmed {
+            name: plugin.map_or_else(
+                || "penstock".to_owned(),
+                |route| format!("penstock/{}", route.plugin),
+            ),
             commit: CommitId::parse(self.parsed.revision.as_deref()?).ok()?,
             ref_name: self.parsed.ref_name.clone(),
             merge_request: self.parsed.kind.merge_request().map(|it| it.iid),
             source_project: self.parsed.source_project,
         };
-        Some(status::of_dead(
-            about,
-            of,
-            unconfirmed,
-            &format!("given up after a day: {why}"),
-        ))
+        Some(status::of_unconfirmed(about, of, claim, why))
     }
 }
 
@@ -91,7 +101,14 @@ struct Delivery {
     parsed: Parsed,
 }
 
-async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<(), LaneError> {
+/// Whether the lane goes on.
+enum Next {
+    Go,
+    /// Memory is short: the lane rests.
+    Rest,
+}
+
+async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next, LaneError> {
     let Pending {
         delivery: stored,
         routed,
@@ -108,14 +125,19 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<(), L
             key.instance
         );
         host.store.unrouted(claim, &key, &why, now).await?;
-        return Ok(());
+        return Ok(Next::Go);
     };
-    let delivery = match read(live, instance, stored) {
+    // Bodies that are being decided share a budget too: a thousand large ones must not be in memory at once.
+    let Ok(_share) = host.bodies.take(stored.body_size).await else {
+        return Ok(Next::Rest);
+    };
+    let body = host.store.body(&key).await?;
+    let delivery = match read(live, instance, stored, body) {
         Ok(delivery) => delivery,
         Err(why) => {
             tracing::warn!(why, "a delivery can't be read; it is kept and shown");
             host.store.unreadable(claim, &key, &why, now).await?;
-            return Ok(());
+            return Ok(Next::Go);
         }
     };
     if routed {
@@ -123,9 +145,9 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<(), L
             // One that waits does not hold up the others: the store brings it back when it is due.
             decide::route(host, claim, &delivery, &route).await?;
         }
-        return Ok(());
+        return Ok(Next::Go);
     }
-    match find_routes(host, &delivery).await {
+    match find_routes(&delivery).await {
         Ok(names) => host.store.route(claim, &key, names, now).await?,
         Err(NoRoute::Settled(why)) => {
             tracing::info!(why, "a delivery leads to no plugin");
@@ -140,19 +162,17 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<(), L
             postpone(host, claim, &delivery, None, &why, wait).await?;
         }
     }
-    Ok(())
+    Ok(Next::Go)
 }
 
 /// Reads what the store kept into a typed delivery.
 fn read(
     live: Arc<Live>,
     instance: Arc<Instance>,
-    mut stored: StoredDelivery,
+    stored: StoredDelivery,
+    body: Option<Vec<u8>>,
 ) -> Result<Delivery, String> {
-    let body = stored
-        .body
-        .take()
-        .ok_or("its body has expired: only its digest is kept")?;
+    let body = body.ok_or("its body has expired: only its digest is kept")?;
     let accepted = Accepted::restore(
         stored.key.instance.clone(),
         stored.hook.clone(),
@@ -181,20 +201,10 @@ enum NoRoute {
     },
 }
 
-impl NoRoute {
-    fn away(why: impl ToString) -> Self {
-        Self::Away {
-            why: why.to_string(),
-            after: None,
-        }
-    }
-}
-
-async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
+async fn find_routes(delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
     let Delivery {
         live,
         instance,
-        stored,
         parsed,
         ..
     } = delivery;
@@ -230,27 +240,6 @@ async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>,
         .belonging(path)
         .map_err(|none| NoRoute::Settled(none.to_string()))?
         .tenant;
-    if let ScopeClaim::Project { id, path } = &parsed.scope {
-        let pinned = host
-            .store
-            .pin_project(
-                &stored.key.instance,
-                *id,
-                path,
-                &tenant.name(),
-                Timestamp::now(),
-            )
-            .await
-            .map_err(NoRoute::away)?;
-        if pinned.tenant != tenant.name() {
-            return Err(NoRoute::Settled(moved(
-                path,
-                &pinned.first_path,
-                &pinned.tenant,
-                &tenant.name(),
-            )));
-        }
-    }
     let kind = parsed.kind.word();
     let routes = live.routes(tenant, kind);
     if routes.is_empty() {
@@ -262,10 +251,12 @@ async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>,
     Ok(routes.into_iter().map(|route| route.name.clone()).collect())
 }
 
-fn moved(path: &ProjectPath, first: &ProjectPath, before: &TenantName, now: &TenantName) -> String {
+fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &DeliveryId) -> String {
+    let Project { id, path, .. } = project;
     format!(
-        "the project was first seen as `{first}` of the tenant `{before}` and is now `{path}` of `{now}`: \
-         if that is meant, run `penstock projects repin {path}` and then `penstock deliveries retry`"
+        "the project was first seen as `{}` of the tenant `{}` and is now `{path}` of `{now}`: \
+         if that is meant, run `penstock projects repin {id} {path}` and then `penstock deliveries retry {delivery}`",
+        pinned.first_path, pinned.tenant
     )
 }
 
@@ -348,7 +339,11 @@ async fn postpone(
             tries = wait.tries,
             "gave a delivery up after a day; `deliveries retry` tries again"
         );
-        let told = delivery.gave_up(name, why).into_iter().collect();
+        let said = format!("given up after a day: {why}");
+        let told = delivery
+            .unconfirmed_status(name, &said)
+            .into_iter()
+            .collect();
         return host.store.give_up(claim, key, name, why, told, now).await;
     }
     let pause = backoff::wait(wait.tries, wait.after, rand::random());

@@ -4,7 +4,10 @@
 
 use std::fmt::Write as _;
 
-use penstock_store::{Explained, ExplainedEffect, ExplainedRoute, StoredDelivery, StoredRun};
+use penstock_model::event::Event;
+use penstock_store::{
+    Explained, ExplainedEffect, ExplainedRoute, Store, StoreError, StoredDelivery, StoredRun,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -52,21 +55,58 @@ fn listed(delivery: &StoredDelivery) -> Listed {
     }
 }
 
+/// A delivery with the records of its decisions.
+pub struct Explanation {
+    explained: Explained,
+    /// For each route, what the plugin was asked.
+    events: Vec<Option<Event>>,
+}
+
+impl Explanation {
+    /// Reads the records of the decisions.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn of(store: &Store, explained: Explained) -> Result<Self, StoreError> {
+        let mut events = Vec::new();
+        for route in &explained.routes {
+            let record = store
+                .record(&explained.delivery.key, &route.route, route.attempt)
+                .await?;
+            events.push(record.map(|record| record.event));
+        }
+        Ok(Self { explained, events })
+    }
+
+    fn routes(&self) -> impl Iterator<Item = (&ExplainedRoute, Option<&Event>)> {
+        self.explained
+            .routes
+            .iter()
+            .zip(self.events.iter().map(Option::as_ref))
+    }
+}
+
 /// Everything about a delivery, as JSON.
-pub fn explanation(explained: &Explained) -> Value {
+pub fn explanation(explanation: &Explanation) -> Value {
+    let explained = &explanation.explained;
     json!({
         "delivery": listed(&explained.delivery),
         "tenant": explained.delivery.tenant,
         "hook": explained.delivery.hook,
         "body_bytes": explained.delivery.body_size,
-        "routes": explained.routes.iter().map(route).collect::<Vec<_>>(),
+        "routes": explanation.routes().map(|(it, event)| route(it, event)).collect::<Vec<_>>(),
         "effects": explained.effects.iter().map(effect).collect::<Vec<_>>(),
         "runs": explained.runs.iter().map(run).collect::<Vec<_>>(),
     })
 }
 
-fn route(route: &ExplainedRoute) -> Value {
+fn route(route: &ExplainedRoute, event: Option<&Event>) -> Value {
     json!({
+        "trust": event.map(|event| event.provenance.trust.as_str()),
+        "confirmed": event.map(|event| event.provenance.confirmed),
+        "commit": event.and_then(|event| event.commit.as_ref()),
+        "ref": event.and_then(|event| event.ref_name.as_ref()),
+        "actor": event.and_then(|event| event.actor.as_ref()).map(|actor| &actor.username),
         "route": route.route,
         "attempt": route.attempt,
         "outcome": route.outcome.as_str(),
@@ -115,7 +155,8 @@ fn run(run: &StoredRun) -> Value {
 }
 
 /// Everything about a delivery, as text for a terminal.
-pub fn tell(explained: &Explained) -> String {
+pub fn tell(explanation: &Explanation) -> String {
+    let explained = &explanation.explained;
     let delivery = listed(&explained.delivery);
     let mut told = String::new();
     // Writing to a String can't fail.
@@ -141,8 +182,8 @@ pub fn tell(explained: &Explained) -> String {
     if let Some(why) = delivery.why {
         let _ = writeln!(told, "  {why}");
     }
-    for route in &explained.routes {
-        tell_route(&mut told, route);
+    for (route, event) in explanation.routes() {
+        tell_route(&mut told, route, event);
     }
     for effect in &explained.effects {
         tell_effect(&mut told, effect);
@@ -164,7 +205,7 @@ pub fn tell(explained: &Explained) -> String {
     told
 }
 
-fn tell_route(told: &mut String, route: &ExplainedRoute) {
+fn tell_route(told: &mut String, route: &ExplainedRoute, event: Option<&Event>) {
     let _ = writeln!(
         told,
         "route {} (attempt {}, {}{})",
@@ -177,6 +218,9 @@ fn tell_route(told: &mut String, route: &ExplainedRoute) {
             ""
         }
     );
+    if let Some(event) = event {
+        tell_event(told, event);
+    }
     if let Some(why) = &route.why {
         let _ = writeln!(told, "  {why}");
     }
@@ -220,6 +264,24 @@ fn tell_route(told: &mut String, route: &ExplainedRoute) {
             usage.host_calls
         );
     }
+}
+
+/// What GitLab confirmed: what places and grants follow.
+fn tell_event(told: &mut String, event: &Event) {
+    let _ = write!(told, "  the event is {}", event.provenance.trust.as_str());
+    if !event.provenance.confirmed {
+        let _ = write!(told, " (GitLab did not confirm all of it)");
+    }
+    if let Some(name) = &event.ref_name {
+        let _ = write!(told, ", {name}");
+    }
+    if let Some(commit) = &event.commit {
+        let _ = write!(told, " at {commit}");
+    }
+    if let Some(actor) = &event.actor {
+        let _ = write!(told, ", by {}", actor.username);
+    }
+    let _ = writeln!(told);
 }
 
 fn tell_effect(told: &mut String, effect: &ExplainedEffect) {

@@ -9,6 +9,7 @@ use penstock_sandbox::{CacheKey, CacheSettings, ChildSettings, Compiler, Engine,
 use penstock_store::{Store, Target};
 use tokio::sync::Notify;
 
+use crate::budget::ByteBudget;
 use crate::config::{Config, StoreConfig};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ pub struct Host {
     pub store: Store,
     /// Runs plugins.
     pub engine: Engine,
+    /// The bytes that bodies of deliveries that are being decided may take together.
+    pub bodies: ByteBudget,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// This process among others, for claims.
@@ -43,10 +46,12 @@ impl Host {
             .context("the store can't be opened")?;
         let engine = engine(&config)?;
         let metrics = Arc::new(Metrics::new());
+        let bodies = ByteBudget::new(config.body_budget);
         let live = Live::new(Arc::new(config), None, &metrics).await?;
         Ok(Arc::new(Self {
             store,
             engine,
+            bodies,
             metrics,
             worker: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             live: ArcSwap::from_pointee(live),

@@ -158,7 +158,10 @@ async fn delivery(
     }
     let (instance, delivery) = (InstanceName::new(instance), DeliveryId::new(delivery));
     match host.store.explain(Some(&instance), &delivery).await {
-        Ok(Some(explained)) => Json(explain::explanation(&explained)).into_response(),
+        Ok(Some(explained)) => match explain::Explanation::of(&host.store, explained).await {
+            Ok(explanation) => Json(explain::explanation(&explanation)).into_response(),
+            Err(error) => store_failed(&error),
+        },
         Ok(None) => {
             let answer = serde_json::json!({ "error": "there is no such delivery" });
             (StatusCode::NOT_FOUND, Json(answer)).into_response()

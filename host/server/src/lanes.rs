@@ -29,17 +29,34 @@ pub struct Lanes {
     pub poll: Duration,
     /// How long work may go on after the signal to stop.
     pub patience: Duration,
+    /// What becomes of the claims of work that was cut off then.
+    pub cut: After,
 }
+
+/// What becomes of a claim when its work returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing is left to do: others may have the lane at once.
+    GiveBack,
+    /// It could not go on (the store did not answer): others may have the lane in a second.
+    GiveBackLater,
+    /// Something was begun whose end nobody knows: the claim ends by itself, and whoever has the lane then finds out.
+    Lapse,
+}
+
+/// How long a lane rests that could not go on.
+const REST: Duration = Duration::from_secs(1);
 
 type Held = Arc<Mutex<HashMap<String, Claim>>>;
 
 /// Works until `stop`, then finishes what is in hand or gives it back.
 ///
-/// `work` is given a claim and returns when nothing is left to do in the lane, or when it was told to stop.
+/// `work` is given a claim and returns when nothing is left to do in the lane, or when it was told to stop. Work that does not return in time is cut off; what
+/// becomes of its claims then is what `cut` says.
 pub async fn run<F, W>(store: Store, lanes: Lanes, stop: CancellationToken, work: F)
 where
     F: Fn(Claim) -> W,
-    W: Future<Output = ()> + Send + 'static,
+    W: Future<Output = After> + Send + 'static,
 {
     let wake = store.wake(lanes.queue);
     let freed = Arc::new(Notify::new());
@@ -91,9 +108,9 @@ where
             .drain()
             .map(|(_, claim)| claim)
             .collect();
-        tracing::warn!(lanes = left.len(), queue = ?lanes.queue, "gave lanes back that were not finished in time");
+        tracing::warn!(lanes = left.len(), queue = ?lanes.queue, "left lanes that were not finished in time");
         for claim in left {
-            give_back(&store, claim).await;
+            leave(&store, claim, lanes.cut).await;
         }
     }
 }
@@ -130,27 +147,25 @@ async fn one(
     claim: Claim,
     ttl: Duration,
     held: Held,
-    work: impl Future<Output = ()>,
+    work: impl Future<Output = After>,
 ) {
     let lane = claim.lane.clone();
     held.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(lane.clone(), claim.clone());
     let lost = renew(&store, claim.clone(), ttl);
-    let kept = tokio::select! {
-        () = work => true,
+    let after = tokio::select! {
+        after = work => after,
         why = lost => {
             // Another process may hold the lane now. Whatever was under way can't commit: every commit names the epoch.
             tracing::warn!(lane, why, "lost the claim on a lane");
-            false
+            After::Lapse
         }
     };
     held.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&lane);
-    if kept {
-        give_back(&store, claim).await;
-    }
+    leave(&store, claim, after).await;
 }
 
 /// Renews at a third of the claim's time; resolves only when it is lost.
@@ -167,9 +182,15 @@ async fn renew(store: &Store, mut claim: Claim, ttl: Duration) -> String {
     }
 }
 
-async fn give_back(store: &Store, claim: Claim) {
+async fn leave(store: &Store, claim: Claim, after: After) {
+    let now = Timestamp::now();
+    let not_before = match after {
+        After::GiveBack => None,
+        After::GiveBackLater => Some(now.plus(REST)),
+        After::Lapse => return,
+    };
     let lane = claim.lane.clone();
-    if let Err(error) = store.release(claim, None, Timestamp::now()).await {
+    if let Err(error) = store.release(claim, not_before, now).await {
         tracing::debug!(%error, lane, "a claim was not given back; it ends by itself");
     }
 }

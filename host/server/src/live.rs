@@ -220,7 +220,7 @@ async fn connect(
     use penstock_cluster::{Access, BaseUrl, KubeconfigSource, Links, UrlTemplate};
     let name = &config.name;
     let access = match &config.access {
-        config::ClusterAccess::Kubeconfig { path, context } => Access::Kubeconfig {
+        config::ClusterAccess::Kubeconfig { path, context, .. } => Access::Kubeconfig {
             source: KubeconfigSource::Path(path.clone()),
             context: context.clone(),
         },

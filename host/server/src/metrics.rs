@@ -1,6 +1,7 @@
 //! What Penstock counts. No project, no person and no branch is a label: a metric must not grow with the number of tenants.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -74,6 +75,7 @@ pub struct Metrics {
     runs: Family<State, Gauge>,
     deliveries: Family<State, Gauge>,
     dead_effects: Gauge,
+    rendering: Mutex<()>,
 }
 
 /// Figures that are read from the store when somebody asks for the metrics.
@@ -116,6 +118,7 @@ impl Metrics {
             runs: Family::default(),
             deliveries: Family::default(),
             dead_effects: Gauge::default(),
+            rendering: Mutex::default(),
         };
         registry.register(
             "received",
@@ -240,10 +243,19 @@ impl Metrics {
 
     /// The OpenMetrics text.
     pub fn render(&self, standing: &Standing) -> String {
+        // One at a time: between its clearing and its filling a family is not whole.
+        let _alone = self
+            .rendering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.oldest_delivery.set(standing.oldest_delivery);
         self.oldest_effect.set(standing.oldest_effect);
         self.dead_effects.set(standing.dead_effects);
         let set = |family: &Family<State, Gauge>, counts: &[(String, i64)]| {
+            // A state that nothing is in any more is in no count: what was said of it before must not stand.
+            family.clear();
+            // A state that nothing is in any more must not keep its last figure.
+            family.clear();
             for (state, count) in counts {
                 family
                     .get_or_create(&State {
@@ -282,5 +294,25 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_state_that_nothing_is_in_any_more_is_not_told_of() {
+        let metrics = Metrics::new();
+        let waiting = vec![("waiting".to_owned(), 3)];
+        metrics.render(&Standing {
+            deliveries: waiting,
+            ..Standing::default()
+        });
+        let decided = vec![("decided".to_owned(), 3)];
+        let text = metrics.render(&Standing {
+            deliveries: decided,
+            ..Standing::default()
+        });
+        assert!(
+            text.contains(r#"penstock_deliveries{state="decided"} 3"#),
+            "{text}"
+        );
+        assert!(!text.contains("waiting"), "{text}");
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! A plugin that won't load makes its deliveries wait; it never keeps the host from receiving, and it is tried again.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use penstock_model::effect::Problem;
 use penstock_model::id::Digest;
 use penstock_sandbox::{Engine, Kind, Plugin, SettingsError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::PluginConfig;
 
@@ -15,7 +19,17 @@ use crate::config::PluginConfig;
 pub struct PluginSlot {
     config: PluginConfig,
     state: RwLock<State>,
+    hands: Arc<Semaphore>,
+    put_off: AtomicU32,
+    kept: AtomicBool,
 }
+
+/// Beside the calls that may run, so many may wait for a slot: more would only hold up other plugins.
+const WAITING: u32 = 4;
+/// How long a route is put off whose plugin is busy, for each eight that were put off before it.
+const PAUSE: Duration = Duration::from_millis(250);
+/// And at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 enum State {
     Loading,
@@ -46,15 +60,46 @@ pub enum NotReady {
 impl PluginSlot {
     /// A plugin that is yet to be loaded.
     pub fn new(config: PluginConfig) -> Self {
+        let hands = config.limits.concurrency.saturating_add(WAITING);
         Self {
             config,
             state: RwLock::new(State::Loading),
+            hands: Arc::new(Semaphore::new(hands as usize)),
+            put_off: AtomicU32::new(0),
+            kept: AtomicBool::new(false),
         }
     }
 
     /// What the operator wrote.
     pub fn config(&self) -> &PluginConfig {
         &self.config
+    }
+
+    /// The right to call it or to wait for its slot; none: enough others do.
+    pub fn hand(&self) -> Option<OwnedSemaphorePermit> {
+        let hand = Arc::clone(&self.hands).try_acquire_owned().ok()?;
+        self.put_off
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                count.checked_sub(1)
+            })
+            .ok();
+        Some(hand)
+    }
+
+    /// How long to put a route off that found no hand: the longer, the more were put off.
+    pub fn pause(&self) -> Duration {
+        let before = self.put_off.fetch_add(1, Ordering::Relaxed);
+        PAUSE.saturating_mul(1 + before / 8).min(LONGEST_PAUSE)
+    }
+
+    /// Its bytes are in the store: a decision can be run again only as long as they are.
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
+    }
+
+    /// Its bytes were stored.
+    pub fn set_kept(&self) {
+        self.kept.store(true, Ordering::Release);
     }
 
     /// The plugin, if it is ready.

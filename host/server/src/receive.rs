@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
 use penstock_gitlab::{Accepted, ScopeError, VerifyError, verify};
 use penstock_model::id::{DeliveryId, HookName, InstanceName, Timestamp};
 use penstock_store::{Appended, DeliveryKey, NewDelivery};
 use serde::Serialize;
 
-use crate::budget::ByteBudget;
+use crate::budget::{ByteBudget, Share};
 use crate::host::Host;
 use crate::live::{Instance, Live};
 
@@ -81,11 +82,11 @@ impl Refused {
         match self {
             Self::UnknownHook => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken | Self::Scope(ScopeError::NotJson { .. }) => StatusCode::BAD_REQUEST,
             Self::Unverified(_) => StatusCode::UNAUTHORIZED,
             Self::Scope(_) => StatusCode::FORBIDDEN,
-            Self::Spent(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            // Old GitLabs disable a hook for good on a 4xx: what is not the request's own fault is a 5xx.
+            Self::TooSlow | Self::Spent(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -168,11 +169,7 @@ async fn take_in(
     if announced.is_some_and(|length| length > LARGEST_BODY) {
         return Err(Refused::TooLarge);
     }
-    let _share = receiver
-        .budget
-        .take(announced.unwrap_or(LARGEST_BODY))
-        .await?;
-    let body = read(body).await?;
+    let (body, _shares) = read(body, &receiver.budget).await?;
     let large = body.len() > LARGE;
     let check = {
         let (hook_name, headers, instance_name) =
@@ -191,22 +188,24 @@ async fn take_in(
     Ok(receipt(&live, &accepted, &appended))
 }
 
-async fn read(body: Body) -> Result<Bytes, Refused> {
-    let limit = usize::try_from(LARGEST_BODY).unwrap_or(usize::MAX);
-    match tokio::time::timeout(SLOWEST_BODY, to_bytes(body, limit)).await {
-        Err(_) => Err(Refused::TooSlow),
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => {
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                if cause.to_string().contains("length limit") {
-                    return Err(Refused::TooLarge);
-                }
-                source = cause.source();
+/// Reads a body, taking its share of the budget as it arrives: a request that announces much and sends nothing holds nothing.
+async fn read(body: Body, budget: &ByteBudget) -> Result<(Bytes, Vec<Share>), Refused> {
+    let all = async {
+        let mut chunks = body.into_data_stream();
+        let (mut read, mut shares) = (BytesMut::new(), Vec::new());
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| Refused::Broken)?;
+            if (read.len() + chunk.len()) as u64 > LARGEST_BODY {
+                return Err(Refused::TooLarge);
             }
-            Err(Refused::Broken)
+            shares.push(budget.take(chunk.len() as u64).await?);
+            read.extend_from_slice(&chunk);
         }
-    }
+        Ok((read.freeze(), shares))
+    };
+    tokio::time::timeout(SLOWEST_BODY, all)
+        .await
+        .unwrap_or(Err(Refused::TooSlow))
 }
 
 fn accept(
@@ -236,7 +235,7 @@ fn new_delivery(live: &Live, accepted: &Accepted) -> NewDelivery {
         event_header: accepted.event().to_owned(),
         kind: accepted.kind().to_owned(),
         headers: accepted.headers().to_vec(),
-        body: accepted.body().to_vec(),
+        body: accepted.body().clone(),
         body_digest: accepted.body_digest(),
         tenant,
         project: claim.id.zip(claim.path.clone()),

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use penstock_cluster::{Cluster, LinkTo, RunSeen, RunStatus};
@@ -17,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::host::Host;
 use crate::status::{self, About, News};
 
+/// How often unfinished runs are gone through, whatever the watch said.
+const GO_THROUGH: Duration = Duration::from_secs(5 * 60);
 /// Runs that are looked at together.
 const AT_ONCE: usize = 32;
 
@@ -39,7 +42,16 @@ pub async fn run(host: Arc<Host>, stop: CancellationToken) {
 
 async fn watch(host: Arc<Host>, cluster: Cluster) {
     let mut seen = std::pin::pin!(cluster.watch().ready_chunks(256));
-    while let Some(news) = seen.next().await {
+    let mut rounds = tokio::time::interval(GO_THROUGH);
+    loop {
+        let news = tokio::select! {
+            news = seen.next() => news,
+            _ = rounds.tick() => {
+                find_vanished(&host, &cluster).await;
+                continue;
+            }
+        };
+        let Some(news) = news else { return };
         // Of several news of one run only the last matters; runs don't wait for each other.
         let mut latest: HashMap<EffectId, (RunStatus, bool)> = HashMap::new();
         let mut listings = Vec::new();
@@ -76,7 +88,7 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
             Ok(found) => break found,
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(%error, "the store does not answer; a run's news wait");
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(error) => {
                 tracing::error!(%error, effect.id = %id, "a run can't be read from the store");
@@ -101,9 +113,9 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
     if known.run.state.is_final() {
         return;
     }
-    let ended = status.state.is_final();
-    if deleted && !ended {
-        return vanished(host, cluster, &known, &status.uid).await;
+    if deleted && !status.state.is_final() {
+        // The object may only have lost our label: the cluster itself is asked.
+        return look_for(host, cluster, known, status.uid).await;
     }
     if known.run.state == status.state {
         return;
@@ -210,7 +222,7 @@ async fn record(host: &Host, known: &StoredRun, observation: RunObservation) {
             Ok(false) => return,
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(%error, run = known.name, "the store does not answer; a run's news wait");
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(error) => {
                 tracing::error!(%error, run = known.name, "a run's news could not be kept");
@@ -220,7 +232,7 @@ async fn record(host: &Host, known: &StoredRun, observation: RunObservation) {
     }
 }
 
-/// After a whole listing: runs that the store waits for and the cluster no longer has.
+/// Runs that the store waits for and the cluster no longer has.
 async fn find_vanished(host: &Host, cluster: &Cluster) {
     let waiting = match host.store.runs_unfinished(cluster.name()).await {
         Ok(waiting) => waiting,
@@ -233,17 +245,20 @@ async fn find_vanished(host: &Host, cluster: &Cluster) {
         .into_iter()
         .filter_map(|run| run.uid.clone().map(|uid| (run, uid)));
     futures_util::stream::iter(created)
-        .for_each_concurrent(AT_ONCE, |(known, uid)| async move {
-            // A run that was created after the listing is there: the cluster itself is asked.
-            match cluster.run_status(&known.namespace, &known.name).await {
-                Ok(Some(status)) if status.uid == uid => {}
-                Ok(_) => vanished(host, cluster, &known, &uid).await,
-                Err(error) => {
-                    tracing::warn!(%error, run = known.name, "a run could not be looked for")
-                }
-            }
-        })
+        .for_each_concurrent(AT_ONCE, |(known, uid)| look_for(host, cluster, known, uid))
         .await;
+}
+
+/// Asks the cluster for one run; it has vanished only if the cluster says so.
+async fn look_for(host: &Host, cluster: &Cluster, known: StoredRun, uid: String) {
+    match cluster.run_status(&known.namespace, &known.name).await {
+        Ok(Some(status)) if status.uid == uid => {}
+        Ok(_) => vanished(host, cluster, &known, &uid).await,
+        // Looked for again when unfinished runs are next gone through.
+        Err(error) => {
+            tracing::warn!(%error, run = known.name, "a run could not be looked for");
+        }
+    }
 }
 
 fn tell(id: EffectId, known: &StoredRun, state: RunState, reason: &str) -> Order {

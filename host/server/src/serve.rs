@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use penstock_store::Queue;
+use penstock_model::id::Timestamp;
+use penstock_store::{Ages, Queue};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -20,6 +21,9 @@ use crate::{act, backoff, dispatch, http, report};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often what is past its age is taken away.
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The loops of the data path. They know of each other only through the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -99,6 +103,9 @@ pub fn start(
     if loops.contains(&Loop::Act) {
         tasks.spawn(work(host, Queue::Act, stop.clone()));
     }
+    if loops.contains(&Loop::Act) {
+        tasks.spawn(purge(Arc::clone(host), stop.clone()));
+    }
     if loops.contains(&Loop::Report) {
         tasks.spawn(report::run(Arc::clone(host), stop.clone()));
     }
@@ -130,6 +137,12 @@ fn work(
         ttl: Duration::from_secs(30),
         poll: Duration::from_millis(250),
         patience: PATIENCE,
+        cut: match queue {
+            // A decision is committed whole or not at all.
+            Queue::Dispatch => lanes::After::GiveBack,
+            // A create may have gone out whose answer nobody read.
+            Queue::Act => lanes::After::Lapse,
+        },
     };
     async move {
         let store = host.store.clone();
@@ -160,7 +173,7 @@ async fn load_plugins(host: Arc<Host>, stop: CancellationToken) {
         let mut broken = false;
         for slot in live.plugins() {
             let name = &slot.config().name;
-            if slot.ready().is_ok() {
+            if slot.ready().is_ok() && slot.is_kept() {
                 continue;
             }
             match load_one(&host, slot).await {
@@ -191,9 +204,24 @@ async fn load_one(host: &Host, slot: &crate::plugins::PluginSlot) -> Result<()> 
     let loaded = slot.ready()?;
     // A decision can be run again only as long as the plugin's bytes are there.
     host.store
-        .keep_plugin(loaded.bytes.to_vec(), penstock_model::id::Timestamp::now())
+        .keep_plugin(loaded.bytes.to_vec(), Timestamp::now())
         .await?;
+    slot.set_kept();
     Ok(())
+}
+
+/// Takes away what is older than it needs to be, every hour.
+async fn purge(host: Arc<Host>, stop: CancellationToken) {
+    loop {
+        match host.store.purge(Timestamp::now(), Ages::default()).await {
+            Ok(purged) => tracing::info!(purged = ?purged, "took away what is past its age"),
+            Err(error) => tracing::warn!(%error, "what is past its age could not be taken away"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PURGE_EVERY) => {}
+        }
+    }
 }
 
 /// Puts each valid change of the configuration in force.

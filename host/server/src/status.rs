@@ -112,6 +112,8 @@ pub fn of_failure(
 /// What a delivery claims to be about, where GitLab could not be asked.
 #[derive(Clone, Debug)]
 pub struct Unconfirmed {
+    /// Name of the status.
+    pub name: String,
     /// The commit.
     pub commit: CommitId,
     /// The ref.
@@ -122,12 +124,12 @@ pub struct Unconfirmed {
     pub source_project: Option<ProjectId>,
 }
 
-/// The status that shows a delivery that was given up.
-pub fn of_dead(about: EffectId, of: ProjectOf, claim: Unconfirmed, why: &str) -> Order {
+/// The status that shows a delivery that came to nothing before GitLab confirmed it.
+pub fn of_unconfirmed(about: EffectId, of: ProjectOf, claim: Unconfirmed, why: &str) -> Order {
     let status = StatusOrder {
         of,
         commit: claim.commit,
-        name: "penstock".to_owned(),
+        name: claim.name,
         state: StatusState::Failed,
         description: cut(why),
         target_url: None,
@@ -136,7 +138,31 @@ pub fn of_dead(about: EffectId, of: ProjectOf, claim: Unconfirmed, why: &str) ->
         source_project: claim.source_project,
         run: None,
     };
-    order(about, status)
+    let mut order = order(about, status);
+    order.key = EffectKey::new(format!("{UNCONFIRMED}{}", order.key));
+    order
+}
+
+/// What the key of a status begins with whose project GitLab has not confirmed.
+const UNCONFIRMED: &str = "unconfirmed/";
+
+/// Whoever posts the status must first ask GitLab whether the project's id bears the path that the order names.
+pub fn is_unconfirmed(order: &Order) -> bool {
+    order.key.as_str().starts_with(UNCONFIRMED)
+}
+
+/// The status that takes back an earlier one of this name; none where there is no commit.
+pub fn of_mended(
+    id: EffectId,
+    event: &Event,
+    of: &ProjectOf,
+    name: &str,
+    why: &str,
+) -> Option<Order> {
+    let commit = event.commit.clone()?;
+    let mut status = about_event(event, of, commit, name.to_owned(), why);
+    status.state = StatusState::Success;
+    Some(order(id, status))
 }
 
 fn about_event(

@@ -2,7 +2,7 @@
 //!
 //! Every answer is fenced by the claim and is written once: an effect that is done, refused, dead or withdrawn is not answered again.
 
-use penstock_model::admit::Order;
+use penstock_model::admit::{Order, Task};
 use penstock_model::id::{Digest, EffectId, RouteName, Timestamp};
 use penstock_model::run::RunState;
 
@@ -126,6 +126,22 @@ fn next_effect(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Eff
     }))
 }
 
+/// Marks that a run's creation is in a worker's hands, before it is: who withdraws the run from now on orders a stop too. Says
+/// whether it still waits for this worker.
+fn hand_out(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    id: &EffectId,
+    now: Timestamp,
+) -> Result<bool, LaneError> {
+    fence(tx, claim, now)?;
+    let marked = tx.execute(
+        "UPDATE effects SET handed_out = handed_out + 1 WHERE id = ?1 AND lane = ?2 AND state = 'waiting'",
+        params![&id.hex(), &claim.lane],
+    )?;
+    Ok(marked > 0)
+}
+
 /// Why nothing waited under this id.
 fn not_waiting(tx: &mut dyn Tx, claim: &Claim, id: &EffectId) -> ActError {
     let found = tx.first(
@@ -202,7 +218,8 @@ fn delay(tx: &mut dyn Tx, claim: &Claim, it: &Delay) -> Result<(), ActError> {
     fence(tx, claim, it.now)?;
     let first_tried_at = (it.tries > 0).then_some(it.now);
     let put_off = tx.execute(
-        "UPDATE effects SET tries = tries + ?3, first_tried_at = coalesce(first_tried_at, ?4), next_at = ?5, why = ?6 \
+        "UPDATE effects SET tries = tries + ?3, first_tried_at = coalesce(first_tried_at, ?4), next_at = ?5, why = ?6, \
+         handed_out = CASE WHEN handed_out > 0 THEN handed_out - 1 ELSE 0 END \
          WHERE id = ?1 AND lane = ?2 AND state = 'waiting'",
         params![
             &it.id.hex(),
@@ -235,11 +252,14 @@ fn created(
         params![&id, &claim.lane, &result, now],
     )?;
     if done > 0 {
-        run::created(tx, run, now)?;
-        follow(tx, &run.id, &run.follow_ups, now)?;
-        return Ok(Created::Recorded);
+        return recorded(tx, run, now);
     }
     match not_waiting(tx, claim, &run.id) {
+        // It was seen in its cluster before its creator was answered.
+        ActError::NotWaiting {
+            state: EffectState::Done,
+            ..
+        } if run::has_uid(tx, &run.id, &run.uid)? => recorded(tx, run, now),
         ActError::NotWaiting {
             state: EffectState::Withdrawn,
             ..
@@ -252,9 +272,18 @@ fn created(
     }
 }
 
+/// Writes down a run that was created, and what follows unless the watch has told more already.
+fn recorded(tx: &mut dyn Tx, run: &CreatedRun, now: Timestamp) -> Result<Created, ActError> {
+    if run::created(tx, run, now)? {
+        follow(tx, &run.id, &run.follow_ups, now)?;
+    }
+    Ok(Created::Recorded)
+}
+
 impl Store {
-    /// The next effect of a claimed lane, if it is due. Before the claim is released, each effect whose attempt began must have
-    /// been answered: with `effect_done`, `effect_retry`, `effect_refused`, `effect_dead` or `run_created`.
+    /// The next effect of a claimed lane, if it is due and the claim is held. That a run's creation was handed out is on the
+    /// disk before it is; each attempt that begins should be answered, with `effect_done`, `effect_retry`, `effect_refused`,
+    /// `effect_dead` or `run_created`, and one that never is counts as begun.
     ///
     /// # Errors
     /// The store's.
@@ -263,8 +292,22 @@ impl Store {
         claim: &Claim,
         now: Timestamp,
     ) -> Result<Option<Effect>, StoreError> {
-        let lane = claim.lane.clone();
-        self.read(move |tx| next_effect(tx, &lane, now)).await
+        loop {
+            let lane = claim.lane.clone();
+            let next = self.read(move |tx| next_effect(tx, &lane, now)).await?;
+            let id = match &next {
+                Some(effect) if matches!(effect.order.task, Task::StartRun(_)) => effect.order.id,
+                _ => return Ok(next),
+            };
+            let held = claim.clone();
+            match self.write(move |tx| hand_out(tx, &held, &id, now)).await {
+                Ok(true) => return Ok(next),
+                // Withdrawn, or seen in its cluster, a moment ago.
+                Ok(false) => {}
+                Err(LaneError::Store(error)) => return Err(error),
+                Err(LaneError::Fenced { .. } | LaneError::NotFound { .. }) => return Ok(None),
+            }
+        }
     }
 
     async fn effect_ends(&self, claim: &Claim, ending: Ending) -> Result<(), ActError> {
@@ -395,10 +438,11 @@ impl Store {
         self.write(move |tx| delay(tx, &claim, &it)).await
     }
 
-    /// A PipelineRun was created.
+    /// A PipelineRun was created. What follows is dropped if the run was seen further along meanwhile.
     ///
     /// # Errors
-    /// As [`Store::effect_done`]. That the run was cancelled meanwhile is no error: see [`Created::Withdrawn`].
+    /// As [`Store::effect_done`]. That the run was seen in its cluster first, with this UID, is no error, and neither is it to
+    /// say this twice. That the run was cancelled meanwhile is no error: see [`Created::Withdrawn`].
     pub async fn run_created(
         &self,
         claim: &Claim,

@@ -1,5 +1,6 @@
 //! Large things, named by the sha256 of what they are, packed, stored once.
 
+use bytes::Bytes;
 use penstock_model::id::{Digest, Timestamp};
 
 use crate::backend::Tx;
@@ -25,7 +26,8 @@ pub(crate) struct Packed {
 }
 
 /// Packs bytes; what is large is packed on a thread of its own.
-pub(crate) async fn packed(bytes: Vec<u8>) -> Result<Packed, StoreError> {
+pub(crate) async fn packed(bytes: impl Into<Bytes>) -> Result<Packed, StoreError> {
+    let bytes = bytes.into();
     if bytes.len() < LARGE {
         return packed_here(&bytes);
     }

@@ -1,7 +1,7 @@
 //! Which runs a cancel is about, and what is done with them, in the transaction that commits it.
 //!
 //! A run that was not started is withdrawn: its effect stays as a tombstone and is never done. One that may have been started
-//! gets an order to stop it.
+//! gets an order to stop it. A run that is committed after a cancel of a later delivery that is about it is withdrawn at once.
 
 use penstock_model::admit::{
     CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopOrder, Task,
@@ -11,9 +11,10 @@ use penstock_model::id::{EffectId, Timestamp};
 use penstock_model::run::RunState;
 
 use crate::backend::Tx;
+use crate::backend::dialect::{guard, guard_key};
 use crate::backend::value::params;
 use crate::error::StoreError;
-use crate::outbox::{Cancelled, Origin, effect_lane, host_key, insert, read_run_order};
+use crate::outbox::{Cancelled, Origin, effect_lane, host_key, insert, read_order, read_run_order};
 use crate::run;
 
 /// The status that a run gets when it is cancelled before it was created.
@@ -146,18 +147,21 @@ fn withdraw(
     reason: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    // The lane's row is held from here on, so that nobody begins to create the run while it is withdrawn.
-    let held = held(tx, &run.effect_lane)?;
+    // Whoever works in the lane holds its row before that of an effect.
+    tx.first(
+        "SELECT 1 FROM lanes WHERE queue = 'act' AND lane = ?1 FOR UPDATE",
+        params![&run.effect_lane],
+    )?;
     let hex = run.id.hex();
     let withdrawn = tx.first(
         "UPDATE effects SET state = 'withdrawn', why = ?2, settled_at = ?3, next_at = NULL \
-         WHERE id = ?1 AND state IN ('waiting', 'dead') RETURNING tries, content",
+         WHERE id = ?1 AND state IN ('waiting', 'dead') RETURNING tries, handed_out, content",
         params![&hex, reason, now],
     )?;
     let Some(mut row) = withdrawn else {
         return Ok(false);
     };
-    let tries = row.uint()?;
+    let (tries, handed_out) = (row.uint()?, row.uint()?);
     let order = read_run_order(&row.bytes()?, &hex)?;
     run::end_unstarted(tx, &hex, RunState::Canceled, reason, now)?;
     if let Some(origin) = Origin::of_effect(tx, &run.id)? {
@@ -165,22 +169,53 @@ fn withdraw(
         let status_lane = effect_lane(&status, None);
         insert(tx, &status, &status_lane, &origin, now)?;
     }
-    // Somebody tried to create it, or is about to: the object may be there, or come to be.
-    if tries > 0 || held {
+    // Somebody tried to create it, or was about to: the object may be there, or come to be.
+    if tries > 0 || handed_out > 0 {
         stop_withdrawn(tx, &run.id, now)?;
     }
     Ok(true)
 }
 
-fn held(tx: &mut dyn Tx, lane: &str) -> Result<bool, StoreError> {
-    let row = tx.first(
-        "SELECT owner FROM lanes WHERE queue = 'act' AND lane = ?1 FOR UPDATE",
-        params![lane],
+/// Keeps starts and cancels of a project from being committed at the same time, where neither would know of the other.
+pub(crate) fn guard_project(tx: &mut dyn Tx, of: &ProjectOf) -> Result<(), StoreError> {
+    let project = of.project.to_string();
+    guard(tx, guard_key(["runs", of.instance.as_str(), &project]))
+}
+
+/// Withdraws a run that has just been committed if a cancel of a later delivery, committed before it, is about it.
+pub(crate) fn withdraw_late(
+    tx: &mut dyn Tx,
+    id: &EffectId,
+    run: &RunOrder,
+    effect_lane: &str,
+    origin: &Origin,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let candidate = Candidate {
+        id: *id,
+        lane: run.lane.to_string(),
+        commit: run.commit.as_str().to_owned(),
+        ref_name: run.ref_name.as_ref().map(|name| name.as_str().to_owned()),
+        merge_request: run.merge_request,
+        pipeline: run.pipeline.clone(),
+        effect_lane: effect_lane.to_owned(),
+    };
+    let rows = tx.query(
+        "SELECT id, content FROM effects WHERE kind = 'cancel-runs' AND instance = ?1 AND project = ?2 \
+         AND delivery_seq > ?3 AND state = 'done' AND content IS NOT NULL ORDER BY delivery_seq, id",
+        params![run.of.instance.as_str(), run.of.project.0, origin.seq],
     )?;
-    match row {
-        Some(mut row) => Ok(row.opt_text()?.is_some()),
-        None => Ok(false),
+    for mut row in rows {
+        let cancelling = row.text()?;
+        let Task::CancelRuns(cancel) = read_order(&row.bytes()?, &cancelling)?.task else {
+            continue;
+        };
+        if cancel.plugin == run.plugin && candidate.meant(&cancel, &cancel.lane.to_string()) {
+            withdraw(tx, &candidate, &cancel.reason, now)?;
+            return Ok(());
+        }
     }
+    Ok(())
 }
 
 /// Orders a withdrawn run to be stopped, in case it was created after all.

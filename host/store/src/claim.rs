@@ -46,7 +46,7 @@ pub struct Caps {
 pub struct Claim {
     /// Which loop's.
     pub queue: Queue,
-    /// The lane's key.
+    /// The lane's key, in the store's words.
     pub lane: String,
     /// Whose lane it is.
     pub tenant: Option<TenantName>,

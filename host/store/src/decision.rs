@@ -17,7 +17,7 @@ use crate::dispatch::settle_delivery;
 use crate::error::{LaneError, StoreError, failures};
 use crate::explain::AdmittedOrder;
 use crate::outbox::{self, Cancelled, Origin};
-use crate::state::{self, StateScope};
+use crate::state::{self, StateScope, Unfit};
 use crate::store::Store;
 
 /// How a route ends.
@@ -96,6 +96,16 @@ pub enum CommitError {
     Conflict {
         /// What changed.
         what: String,
+    },
+    /// The plugin would have more state in the project than it may. To make the call again would not help.
+    #[error(
+        "state-full: the plugin would have more than {limit} {what} of state in this project; let it remove keys or give them an expiry"
+    )]
+    StateFull {
+        /// `keys` or `bytes`.
+        what: String,
+        /// How many it may have.
+        limit: u64,
     },
     /// It is decided already.
     #[error("delivery `{delivery}` is already decided on route `{route}`, attempt {attempt}")]
@@ -336,7 +346,11 @@ fn apply_state(tx: &mut dyn Tx, ready: &Ready, now: Timestamp) -> Result<(), Com
     };
     match state::apply(tx, &scope, change, now)? {
         None => Ok(()),
-        Some(what) => Err(CommitError::Conflict { what }),
+        Some(Unfit::Changed { what }) => Err(CommitError::Conflict { what }),
+        Some(Unfit::Full { what, limit }) => Err(CommitError::StateFull {
+            what: what.to_owned(),
+            limit,
+        }),
     }
 }
 
@@ -344,7 +358,7 @@ impl Store {
     /// Commits a decision: all of it, once, or nothing.
     ///
     /// # Errors
-    /// The claim is no longer held, state that the call read has changed, it is decided already, or the store's.
+    /// The claim is no longer held, state that the call read has changed, it wrote too much state, it is decided already, or the store's.
     pub async fn commit(
         &self,
         claim: &Claim,

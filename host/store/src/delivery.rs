@@ -3,6 +3,7 @@
 //! A delivery is on the disk before `append` returns. One whose id is known is not kept again; one whose body came a moment ago
 //! through another hook is kept and decides nothing.
 
+use bytes::Bytes;
 use penstock_model::id::{
     DeliveryId, Digest, HookName, InstanceName, ProjectId, ProjectPath, RefName, TenantName,
     Timestamp,
@@ -43,7 +44,7 @@ pub struct NewDelivery {
     /// Headers, those with credentials left out.
     pub headers: Vec<(String, String)>,
     /// The body, secrets redacted.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Digest of the body as it was received.
     pub body_digest: Digest,
     /// Whose it is; none: no tenant matches.
@@ -268,6 +269,12 @@ fn subject_text(subject: &Subject) -> String {
     }
 }
 
+/// Key of the lane that a delivery is decided in. A webhook's body says which project it is about and nobody has proved that:
+/// with the tenant in the key, what one tenant's hook sends never waits in a lane of another's.
+fn dispatch_lane(tenant: Option<&TenantName>, lane: &Lane) -> String {
+    format!("{}|{lane}", tenant.map_or("-", TenantName::as_str))
+}
+
 /// A delivery with all that can be made ready before the transaction.
 struct Ready {
     new: NewDelivery,
@@ -373,7 +380,7 @@ pub(crate) fn find(
 }
 
 /// Reads [`delivery_columns`] and the packed body after them.
-pub(crate) fn with_body(row: &mut Row) -> Result<StoredDelivery, StoreError> {
+fn with_body(row: &mut Row) -> Result<StoredDelivery, StoreError> {
     let mut delivery = read(row)?;
     delivery.body = row
         .opt_bytes()?
@@ -391,7 +398,7 @@ impl Store {
         let body = blob::packed(std::mem::take(&mut new.body)).await?;
         let headers = serde_json::to_string(&new.headers)
             .map_err(|error| StoreError::unreadable(error.to_string()))?;
-        let lane = new.lane.to_string();
+        let lane = dispatch_lane(new.tenant.as_ref(), &new.lane);
         let digests = [new.body_digest, body.digest].map(|digest| digest.hex());
         let hints = Hints {
             guards: digests
@@ -431,6 +438,25 @@ impl Store {
             find(tx, instance, id.as_str())
         })
         .await
+    }
+
+    /// The body of a delivery; none: it has expired, or there is no such delivery.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn body(&self, key: &DeliveryKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = key.clone();
+        let packed = self
+            .read(move |tx| {
+                tx.first(
+                    "SELECT b.content FROM deliveries d JOIN blobs b ON b.digest = d.body WHERE d.instance = ?1 AND d.id = ?2",
+                    params![key.instance.as_str(), key.id.as_str()],
+                )?
+                .map(|mut row| row.bytes())
+                .transpose()
+            })
+            .await?;
+        packed.map(|content| blob::unpack(&content)).transpose()
     }
 
     /// Deliveries, newest first, without bodies.

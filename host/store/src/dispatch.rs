@@ -9,7 +9,7 @@ use penstock_model::id::{RouteName, Timestamp};
 use crate::backend::Tx;
 use crate::backend::value::params;
 use crate::claim::{Claim, Queue, fence};
-use crate::delivery::{DeliveryKey, DeliveryOutcome, StoredDelivery, delivery_columns, with_body};
+use crate::delivery::{DeliveryKey, DeliveryOutcome, StoredDelivery, delivery_columns, read};
 use crate::error::{LaneError, StoreError};
 use crate::outbox::{self, Origin};
 use crate::store::Store;
@@ -17,7 +17,7 @@ use crate::store::Store;
 /// The oldest delivery of a lane with something to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// It, with its body.
+    /// It, without its body: [`Store::body`] loads that.
     pub delivery: StoredDelivery,
     /// Its routes are known.
     pub routed: bool,
@@ -145,7 +145,7 @@ fn head(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Pending>, 
             concat!(
                 "SELECT d.routed, d.tries, d.first_tried_at, ",
                 delivery_columns!(),
-                ", b.content FROM deliveries d LEFT JOIN blobs b ON b.digest = d.body WHERE d.seq = ?1"
+                " FROM deliveries d WHERE d.seq = ?1"
             ),
             params![seq],
         )?
@@ -160,7 +160,7 @@ fn head(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Pending>, 
         routed: row.flag()?,
         tries: row.small()?,
         first_tried_at: row.opt_time()?,
-        delivery: with_body(&mut row)?,
+        delivery: read(&mut row)?,
         routes,
     }))
 }
@@ -258,6 +258,8 @@ pub(crate) fn settle_delivery(tx: &mut dyn Tx, key: &DeliveryKey) -> Result<(), 
 struct Postponement {
     route: Option<RouteName>,
     why: String,
+    /// 1 for a try that failed, 0 for a wait.
+    tries: u32,
     now: Timestamp,
 }
 
@@ -270,16 +272,17 @@ fn postpone(
 ) -> Result<(), LaneError> {
     fence(tx, claim, it.now)?;
     let (instance, id) = (key.instance.as_str(), key.id.as_str());
+    let tried_at = (it.tries > 0).then_some(it.now);
     let put_off = match &it.route {
         Some(route) => tx.execute(
-            "UPDATE routes SET tries = tries + 1, first_tried_at = coalesce(first_tried_at, ?5), next_at = ?6, why = ?7 \
+            "UPDATE routes SET tries = tries + ?8, first_tried_at = coalesce(first_tried_at, ?5), next_at = ?6, why = ?7 \
              WHERE instance = ?1 AND delivery = ?2 AND lane = ?3 AND route = ?4 AND outcome = 'waiting'",
-            params![instance, id, &claim.lane, route.as_str(), it.now, next_at, &it.why],
+            params![instance, id, &claim.lane, route.as_str(), tried_at, next_at, &it.why, it.tries],
         )?,
         None => tx.execute(
-            "UPDATE deliveries SET tries = tries + 1, first_tried_at = coalesce(first_tried_at, ?4), next_at = ?5, why = ?6 \
+            "UPDATE deliveries SET tries = tries + ?7, first_tried_at = coalesce(first_tried_at, ?4), next_at = ?5, why = ?6 \
              WHERE instance = ?1 AND id = ?2 AND lane = ?3 AND routed = 0",
-            params![instance, id, &claim.lane, it.now, next_at, &it.why],
+            params![instance, id, &claim.lane, tried_at, next_at, &it.why, it.tries],
         )?,
     };
     match put_off {
@@ -328,7 +331,7 @@ fn give_up(
 }
 
 impl Store {
-    /// The oldest delivery of a claimed lane with something to do now.
+    /// The oldest delivery of a claimed lane with something to do now. Its body is not loaded.
     ///
     /// # Errors
     /// The store's.
@@ -413,6 +416,32 @@ impl Store {
         let it = Postponement {
             route: route.cloned(),
             why: why.to_owned(),
+            tries: 1,
+            now,
+        };
+        self.write(move |tx| postpone(tx, &claim, &delivery, &it, next_at))
+            .await
+    }
+
+    /// Puts a route off until `next_at` because it is not its turn yet, such as when all slots of its plugin are taken. Nothing
+    /// was tried: no try is counted.
+    ///
+    /// # Errors
+    /// As [`Store::route`].
+    pub async fn put_off(
+        &self,
+        claim: &Claim,
+        delivery: &DeliveryKey,
+        route: &RouteName,
+        next_at: Timestamp,
+        why: &str,
+        now: Timestamp,
+    ) -> Result<(), LaneError> {
+        let (claim, delivery) = (claim.clone(), delivery.clone());
+        let it = Postponement {
+            route: Some(route.clone()),
+            why: why.to_owned(),
+            tries: 0,
             now,
         };
         self.write(move |tx| postpone(tx, &claim, &delivery, &it, next_at))
@@ -436,6 +465,7 @@ impl Store {
         let it = Postponement {
             route: route.cloned(),
             why: why.to_owned(),
+            tries: 1,
             now,
         };
         self.write(move |tx| give_up(tx, &claim, &delivery, &it, &follow_ups))

@@ -167,12 +167,15 @@ pub(crate) fn enqueue(
     for order in orders {
         match &order.task {
             Task::CancelRuns(cancel) => {
+                cancel::guard_project(tx, &cancel.of)?;
                 cancel::resolve(tx, order, cancel, origin, now, &mut cancelled)?;
             }
             Task::StartRun(started) => {
+                cancel::guard_project(tx, &started.of)?;
                 let lane = effect_lane(order, None);
                 if insert(tx, order, &lane, origin, now)? {
                     run::insert(tx, order, started, &lane, origin, now)?;
+                    cancel::withdraw_late(tx, &order.id, started, &lane, origin, now)?;
                 }
             }
             Task::StopRun(stop) => {

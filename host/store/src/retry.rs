@@ -5,9 +5,11 @@ use penstock_model::id::{DeliveryId, EffectId, InstanceName, RouteName, Timestam
 use crate::backend::Tx;
 use crate::backend::value::params;
 use crate::claim::{Queue, wake_lane};
+use crate::decision::Brief;
 use crate::delivery::{self, DeliveryKey, DeliveryOutcome, StoredDelivery};
 use crate::dispatch::settle_delivery;
 use crate::error::{StoreError, failures};
+use crate::run;
 use crate::store::Store;
 
 /// What is tried again.
@@ -30,8 +32,8 @@ pub enum RetryError {
         /// What was named.
         what: String,
     },
-    /// It neither failed nor died.
-    #[error("{what} is {state}: only what failed or died can be tried again")]
+    /// It neither failed nor died, and nothing of it was refused.
+    #[error("{what} is {state}: only what failed, died or was refused can be tried again")]
     NothingToRetry {
         /// What was named.
         what: String,
@@ -78,7 +80,14 @@ fn retry_delivery(
         .tenant
         .as_ref()
         .map_or("", |tenant| tenant.as_str());
-    let lane = delivery.lane.to_string();
+    let lane = tx
+        .first(
+            "SELECT lane FROM deliveries WHERE instance = ?1 AND id = ?2",
+            params![key.instance.as_str(), key.id.as_str()],
+        )?
+        .map(|mut row| row.text())
+        .transpose()?
+        .ok_or_else(|| StoreError::unreadable("a delivery vanished while it was worked on"))?;
     wake_lane(tx, Queue::Dispatch, &lane, tenant, now, now)?;
     Ok(Retried {
         key: key.clone(),
@@ -87,7 +96,7 @@ fn retry_delivery(
     })
 }
 
-/// A new attempt for each route whose newest failed or died.
+/// A new attempt for each route whose newest failed, died, or was decided with effects that were not admitted.
 fn again(
     tx: &mut dyn Tx,
     delivery: &StoredDelivery,
@@ -95,16 +104,31 @@ fn again(
 ) -> Result<Vec<(RouteName, u32)>, StoreError> {
     let (instance, id) = (delivery.key.instance.as_str(), delivery.key.id.as_str());
     let rows = tx.query(
-        "INSERT INTO routes (instance, delivery, route, attempt, seq, lane, position, outcome, tries, next_at) \
-         SELECT r.instance, r.delivery, r.route, r.attempt + 1, r.seq, r.lane, r.position, 'waiting', 0, CAST(?3 AS BIGINT) \
-         FROM routes r WHERE r.instance = ?1 AND r.delivery = ?2 AND r.outcome IN ('failed', 'dead') AND NOT EXISTS ( \
+        "SELECT r.route, r.attempt, r.outcome, r.summary FROM routes r \
+         WHERE r.instance = ?1 AND r.delivery = ?2 AND r.outcome IN ('failed', 'dead', 'decided') AND NOT EXISTS ( \
            SELECT 1 FROM routes n WHERE n.instance = ?1 AND n.delivery = ?2 AND n.route = r.route AND n.attempt > r.attempt) \
-         ORDER BY r.position ON CONFLICT (instance, delivery, route, attempt) DO NOTHING RETURNING route, attempt",
-        params![instance, id, now],
+         ORDER BY r.position",
+        params![instance, id],
     )?;
-    rows.into_iter()
-        .map(|mut row| Ok((RouteName::new(row.text()?), row.small()?)))
-        .collect()
+    let mut begun = Vec::new();
+    for mut row in rows {
+        let (route, attempt, outcome) = (row.text()?, row.small()?, row.text()?);
+        let brief: Brief = row.opt_json()?.unwrap_or_default();
+        if outcome == "decided" && brief.refused.is_empty() {
+            continue;
+        }
+        let new = tx.execute(
+            "INSERT INTO routes (instance, delivery, route, attempt, seq, lane, position, outcome, tries, next_at) \
+             SELECT instance, delivery, route, attempt + 1, seq, lane, position, 'waiting', 0, CAST(?5 AS BIGINT) \
+             FROM routes WHERE instance = ?1 AND delivery = ?2 AND route = ?3 AND attempt = ?4 \
+             ON CONFLICT (instance, delivery, route, attempt) DO NOTHING",
+            params![instance, id, &route, attempt, now],
+        )?;
+        if new > 0 {
+            begun.push((RouteName::new(route), attempt.saturating_add(1)));
+        }
+    }
+    Ok(begun)
 }
 
 /// Routes a delivery again that led nowhere, could not be read or could not be routed.
@@ -131,13 +155,18 @@ fn reroute(tx: &mut dyn Tx, delivery: &StoredDelivery, now: Timestamp) -> Result
 
 fn retry_effect(tx: &mut dyn Tx, id: &EffectId, now: Timestamp) -> Result<(), RetryError> {
     let what = format!("effect {id}");
+    // What its tries may have left behind is not forgotten with them: it counts as handed out.
     let revived = tx.first(
-        "UPDATE effects SET state = 'waiting', tries = 0, first_tried_at = NULL, next_at = ?2, settled_at = NULL \
-         WHERE id = ?1 AND state = 'dead' AND content IS NOT NULL RETURNING lane, tenant",
+        "UPDATE effects SET state = 'waiting', tries = 0, first_tried_at = NULL, next_at = ?2, settled_at = NULL, \
+         handed_out = handed_out + 1 \
+         WHERE id = ?1 AND state IN ('dead', 'refused') AND content IS NOT NULL RETURNING lane, tenant, kind",
         params![&id.hex(), now],
     )?;
     if let Some(mut row) = revived {
         let (lane, tenant) = (row.text()?, row.text()?);
+        if row.text()? == "start-run" {
+            run::queue_again(tx, &id.hex())?;
+        }
         return Ok(wake_lane(tx, Queue::Act, &lane, &tenant, now, now)?);
     }
     let known = tx.first(
@@ -146,16 +175,17 @@ fn retry_effect(tx: &mut dyn Tx, id: &EffectId, now: Timestamp) -> Result<(), Re
     )?;
     match known.map(|mut row| row.text()).transpose()? {
         None => Err(RetryError::NotFound { what }),
-        Some(state) if state == "dead" => Err(RetryError::Expired { what }),
+        Some(state) if state == "dead" || state == "refused" => Err(RetryError::Expired { what }),
         Some(state) => Err(RetryError::NothingToRetry { what, state }),
     }
 }
 
 impl Store {
-    /// Tries a delivery again: a new attempt for each route that failed or died; one without routes is routed again.
+    /// Tries a delivery again: a new attempt for each route that failed, died, or whose decision had effects that were not
+    /// admitted; one without routes is routed again.
     ///
     /// # Errors
-    /// There is no such delivery, nothing of it failed, its body has expired, or the store's.
+    /// There is no such delivery, nothing of it failed or was refused, its body has expired, or the store's.
     pub async fn retry_delivery(
         &self,
         instance: Option<&InstanceName>,
@@ -173,10 +203,10 @@ impl Store {
         Ok(retried)
     }
 
-    /// Tries an effect again that is dead.
+    /// Tries an effect again that is dead or refused. A run that was refused is queued again.
     ///
     /// # Errors
-    /// There is no such effect, it is not dead, its order has expired, or the store's.
+    /// There is no such effect, it is neither dead nor refused, its order has expired, or the store's.
     pub async fn retry_effect(&self, id: &EffectId, now: Timestamp) -> Result<(), RetryError> {
         let id = *id;
         self.write(move |tx| retry_effect(tx, &id, now)).await?;

@@ -13,7 +13,8 @@ use penstock_model::scope::Trust;
 use crate::act::CreatedRun;
 use crate::backend::Tx;
 use crate::backend::value::{Row, params};
-use crate::claim::Queue;
+use crate::cancel;
+use crate::claim::{Queue, wake_lane};
 use crate::delivery::DeliveryKey;
 use crate::error::StoreError;
 use crate::outbox::{self, Origin};
@@ -257,22 +258,54 @@ pub(crate) fn explain(tx: &mut dyn Tx, id: &str, reason: &str) -> Result<(), Sto
     .map(drop)
 }
 
-/// Writes down that a run was created. It may have been seen, or cancelled, before this is known.
-pub(crate) fn created(tx: &mut dyn Tx, run: &CreatedRun, now: Timestamp) -> Result<(), StoreError> {
+/// Queues a run again whose creation was refused.
+pub(crate) fn queue_again(tx: &mut dyn Tx, id: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE runs SET state = 'queued', finished = 0, finished_at = NULL, reason = '' \
+         WHERE id = ?1 AND state IN ('queued', 'refused')",
+        params![id],
+    )
+    .map(drop)
+}
+
+/// A run has this UID.
+pub(crate) fn has_uid(tx: &mut dyn Tx, id: &EffectId, uid: &str) -> Result<bool, StoreError> {
+    let row = tx.first(
+        "SELECT 1 FROM runs WHERE id = ?1 AND uid = ?2",
+        params![&id.hex(), uid],
+    )?;
+    Ok(row.is_some())
+}
+
+/// Writes down that a run was created, and says whether that is news: it may have been seen, or cancelled, before.
+pub(crate) fn created(
+    tx: &mut dyn Tx,
+    run: &CreatedRun,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let id = run.id.hex();
+    let before = tx.first(
+        "SELECT state FROM runs WHERE id = ?1 FOR UPDATE",
+        params![&id],
+    )?;
+    let queued = match before {
+        Some(mut row) => row.text()? == "queued",
+        None => false,
+    };
     tx.execute(
         "UPDATE runs SET uid = ?2, stored_digest = ?3, web_url = coalesce(?4, web_url), \
          reason = CASE WHEN state = 'queued' THEN 'created' ELSE reason END, \
          started_at = CASE WHEN state = 'queued' THEN coalesce(started_at, ?5) ELSE started_at END, \
          state = CASE WHEN state = 'queued' THEN 'running' ELSE state END WHERE id = ?1",
         params![
-            &run.id.hex(),
+            &id,
             &run.uid,
             &run.stored_digest,
             run.web_url.as_ref(),
             now
         ],
-    )
-    .map(drop)
+    )?;
+    Ok(queued)
 }
 
 /// How far along a state is; runs only move to the right.
@@ -285,23 +318,76 @@ fn stage(state: RunState) -> u8 {
     }
 }
 
-fn observed(tx: &mut dyn Tx, seen: &RunObservation, now: Timestamp) -> Result<bool, StoreError> {
+/// What an observation came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Observed {
+    /// It was news of the run.
+    news: bool,
+    /// Something is to be carried out.
+    wakes: bool,
+}
+
+/// Holds a run whose object nobody has told of yet, with the lane and the effect that start it: always in this order, so that
+/// a worker that carries the effect out and a watch that sees its object wait for each other and never in a ring. Says where
+/// the effect stands.
+fn hold_unseen(tx: &mut dyn Tx, id: &str, now: Timestamp) -> Result<Option<String>, StoreError> {
+    let unseen = tx.first(
+        "SELECT e.lane, e.tenant FROM effects e JOIN runs r ON r.id = e.id WHERE e.id = ?1 AND r.uid IS NULL",
+        params![id],
+    )?;
+    let Some(mut row) = unseen else {
+        return Ok(None);
+    };
+    let (lane, tenant) = (row.text()?, row.text()?);
+    // What comes of it changes what the lane has next.
+    wake_lane(tx, Queue::Act, &lane, &tenant, now, now)?;
+    tx.first(
+        "SELECT state FROM effects WHERE id = ?1 FOR UPDATE",
+        params![id],
+    )?
+    .map(|mut row| row.text())
+    .transpose()
+}
+
+/// The object of a run that may still be to be created is there: it is created no more.
+fn settle_start(tx: &mut dyn Tx, id: &str, uid: &str, now: Timestamp) -> Result<(), StoreError> {
+    let result = serde_json::json!({ "uid": uid }).to_string();
+    tx.execute(
+        "UPDATE effects SET state = 'done', result = ?2, settled_at = ?3, next_at = NULL \
+         WHERE id = ?1 AND kind = 'start-run' AND state IN ('waiting', 'dead')",
+        params![id, &result, now],
+    )
+    .map(drop)
+}
+
+fn observed(
+    tx: &mut dyn Tx,
+    seen: &RunObservation,
+    now: Timestamp,
+) -> Result<Observed, StoreError> {
     let id = seen.id.hex();
+    let start = hold_unseen(tx, &id, now)?;
     let row = tx.first(
         "SELECT state, reason, uid FROM runs WHERE id = ?1 AND cluster = ?2 FOR UPDATE",
         params![&id, seen.cluster.as_str()],
     )?;
     let Some(mut row) = row else {
-        return Ok(false);
+        return Ok(Observed::default());
     };
     let word = row.text()?;
     let known = RunState::parse(&word)
         .ok_or_else(|| StoreError::unreadable(format!("`{word}` is no state of a run")))?;
-    let reason = row.text()?;
-    let other = row.opt_text()?.is_some_and(|uid| uid != seen.uid);
-    let same = known == seen.state && reason == seen.reason;
+    let (reason, uid) = (row.text()?, row.opt_text()?);
+    if uid.is_none() && known == RunState::Canceled && !seen.state.is_final() {
+        return stop_living(tx, seen, start.as_deref(), now);
+    }
+    let other = uid.as_ref().is_some_and(|uid| *uid != seen.uid);
+    let same = uid.is_some() && known == seen.state && reason == seen.reason;
     if other || known.is_final() || stage(seen.state) < stage(known) || same {
-        return Ok(false);
+        return Ok(Observed::default());
+    }
+    if uid.is_none() {
+        settle_start(tx, &id, &seen.uid, now)?;
     }
     let results = serde_json::to_string(&seen.results)
         .map_err(|error| StoreError::unreadable(error.to_string()))?;
@@ -325,7 +411,31 @@ fn observed(tx: &mut dyn Tx, seen: &RunObservation, now: Timestamp) -> Result<bo
         ],
     )?;
     outbox::follow(tx, &seen.id, &seen.follow_ups, now)?;
-    Ok(true)
+    Ok(Observed {
+        news: true,
+        wakes: true,
+    })
+}
+
+/// Orders a withdrawn run to be stopped that was created after all, and of which its creator never told.
+fn stop_living(
+    tx: &mut dyn Tx,
+    seen: &RunObservation,
+    start: Option<&str>,
+    now: Timestamp,
+) -> Result<Observed, StoreError> {
+    if start != Some("withdrawn") {
+        return Ok(Observed::default());
+    }
+    tx.execute(
+        "UPDATE runs SET uid = ?2 WHERE id = ?1",
+        params![&seen.id.hex(), &seen.uid],
+    )?;
+    cancel::stop_withdrawn(tx, &seen.id, now)?;
+    Ok(Observed {
+        news: false,
+        wakes: true,
+    })
 }
 
 /// The run of an effect.
@@ -357,7 +467,8 @@ pub(crate) fn of_delivery(
 }
 
 impl Store {
-    /// Writes down what was seen of a run, if it is news, with what follows from it; says whether it was.
+    /// Writes down what was seen of a run, if it is news, with what follows from it; says whether it was. A run that is seen is
+    /// created no more, whether or not its creator was answered; one that lives though it was cancelled is ordered to be stopped.
     ///
     /// # Errors
     /// The store's.
@@ -366,11 +477,11 @@ impl Store {
         seen: RunObservation,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let changed = self.write(move |tx| observed(tx, &seen, now)).await?;
-        if changed {
+        let observed = self.write(move |tx| observed(tx, &seen, now)).await?;
+        if observed.wakes {
             self.hint(Queue::Act);
         }
-        Ok(changed)
+        Ok(observed.news)
     }
 
     /// A run.

@@ -14,6 +14,12 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
+/// Keys that a plugin may have in a project.
+const MOST_KEYS: u64 = 1_000;
+/// Bytes that they and their values may have together.
+const MOST_BYTES: u64 = 4 * 1024 * 1024;
+/// Keys that are listed at a time.
+const MOST_LISTED: u32 = 2_000;
 
 /// Whose state it is: a plugin's, in one project.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,19 +95,29 @@ fn keys(
             prefix,
             prefix.chars().count(),
             now,
-            limit
+            limit.min(MOST_LISTED)
         ],
     )?;
     rows.into_iter().map(|mut row| row.text()).collect()
 }
 
-/// Writes what a call wrote if all that it read is as it was; else says what is not, and writes nothing.
+/// Why what a call wrote must not be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// What it read has changed.
+    Changed { what: String },
+    /// It would be more than a plugin may keep in a project.
+    Full { what: &'static str, limit: u64 },
+}
+
+/// Writes what a call wrote if all that it read is as it was and there is room for it. Else it says why not, and the
+/// transaction must be rolled back.
 pub(crate) fn apply(
     tx: &mut dyn Tx,
     scope: &StateScope,
     change: &StateChange,
     now: Timestamp,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<Unfit>, StoreError> {
     // A key that was not there can't be held by its row.
     let project = scope.project.to_string();
     let parts = [
@@ -113,12 +129,16 @@ pub(crate) fn apply(
     guard(tx, guard_key(parts))?;
     for (key, read) in &change.read {
         if version(tx, scope, key, now)? != *read {
-            return Ok(Some(format!("the value of `{key}`")));
+            return Ok(Some(Unfit::Changed {
+                what: format!("the value of `{key}`"),
+            }));
         }
     }
     for (prefix, limit, seen) in &change.listed {
         if keys(tx, scope, prefix, *limit, now)? != *seen {
-            return Ok(Some(format!("the keys that begin with `{prefix}`")));
+            return Ok(Some(Unfit::Changed {
+                what: format!("the keys that begin with `{prefix}`"),
+            }));
         }
     }
     for (key, write) in &change.written {
@@ -154,7 +174,44 @@ pub(crate) fn apply(
             ],
         )?;
     }
+    // Whoever has too much can still remove.
+    if change.written.values().any(|write| write.value.is_some()) {
+        return full(tx, scope, now);
+    }
     Ok(None)
+}
+
+/// What a plugin has too much of in a project, once what has expired is removed.
+fn full(tx: &mut dyn Tx, scope: &StateScope, now: Timestamp) -> Result<Option<Unfit>, StoreError> {
+    let (instance, project, plugin) = (
+        scope.instance.as_str(),
+        scope.project.0,
+        scope.plugin.as_str(),
+    );
+    tx.execute(
+        "DELETE FROM plugin_state WHERE instance = ?1 AND project = ?2 AND plugin = ?3 AND expires_at <= ?4",
+        params![instance, project, plugin, now],
+    )?;
+    let mut row = tx
+        .first(
+            "SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0) FROM plugin_state \
+             WHERE instance = ?1 AND project = ?2 AND plugin = ?3",
+            params![instance, project, plugin],
+        )?
+        .ok_or_else(|| StoreError::unreadable("a count has no row"))?;
+    Ok(if row.uint()? > MOST_KEYS {
+        Some(Unfit::Full {
+            what: "keys",
+            limit: MOST_KEYS,
+        })
+    } else if row.uint()? > MOST_BYTES {
+        Some(Unfit::Full {
+            what: "bytes",
+            limit: MOST_BYTES,
+        })
+    } else {
+        None
+    })
 }
 
 impl Store {
@@ -172,7 +229,7 @@ impl Store {
         self.read(move |tx| value(tx, &scope, &key, now)).await
     }
 
-    /// Keys that begin with a prefix, in the order of their bytes.
+    /// Keys that begin with a prefix, in the order of their bytes; never more than 2,000.
     ///
     /// # Errors
     /// The store's.

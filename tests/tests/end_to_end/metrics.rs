@@ -27,6 +27,7 @@ const FAMILIES: [&str; 12] = [
 async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
     let scene = Scene::builder("metrics")
         .plugin(Plugin::starts("pipelines", &running("true")))
+        .plugin(Plugin::misbehave("bad", Behaviour::Trap))
         .start()
         .await;
     let change = scene
@@ -120,7 +121,5 @@ async fn a_host_whose_disk_takes_nothing_is_not_ready_and_comes_back_by_itself()
     })
     .await;
     assert_eq!(scene.post(&made).await.status, 202);
-    scene
-        .run_of(made.headers["webhook-id"].to_str().unwrap())
-        .await;
+    scene.run_of(&penstock_tests::burst::id(&made)).await;
 }

@@ -463,7 +463,5 @@ async fn a_store_that_is_away_answers_503_and_what_was_taken_before_is_decided_a
     })
     .await;
     assert_eq!(scene.post(&made).await.status, 202);
-    scene
-        .run_of(made.headers["webhook-id"].to_str().unwrap())
-        .await;
+    scene.run_of(&penstock_tests::burst::id(&made)).await;
 }

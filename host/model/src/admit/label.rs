@@ -1,8 +1,6 @@
 //! Labels and annotations of a run: the ones the host writes, and the ones nobody else may.
 
-use serde_json::{Map, Value};
-
-use super::walk::{Fault, join};
+use super::walk::Fault;
 
 /// Label: `penstock` on every run of the host's; what the watch of a cluster selects by.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -61,18 +59,14 @@ pub(super) enum On {
     Annotations,
 }
 
-/// Refuses keys that others than the author own.
-pub(super) fn reserved(value: &Value, path: &str, on: On) -> Vec<Fault> {
-    let keys = value.as_object().into_iter().flat_map(Map::keys);
-    keys.filter_map(|key| {
-        let owner = owner(key, on)?;
-        Some(Fault::new(
-            join(path, key),
-            format!("keys of this prefix are {owner}'s own"),
-            "leave it out, or write it under a prefix of your own",
-        ))
-    })
-    .collect()
+/// Refuses a key that others than the author own, whatever the place's policy says. `path` is the key's.
+pub(super) fn reserved(key: &str, path: &str, on: On) -> Option<Fault> {
+    let owner = owner(key, on)?;
+    Some(Fault::new(
+        path,
+        format!("keys of this prefix are {owner}'s own"),
+        "leave it out, or write it under a prefix of your own",
+    ))
 }
 
 fn owner(key: &str, on: On) -> Option<&'static str> {

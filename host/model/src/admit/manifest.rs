@@ -77,30 +77,12 @@ pub fn manifest_digest(manifest: &Value) -> Digest {
     {
         annotations.remove(label::MANIFEST_DIGEST);
     }
-    Digest::of(sorted(&manifest).to_string().as_bytes())
+    manifest.sort_all_objects();
+    Digest::of(manifest.to_string().as_bytes())
 }
 
-/// The same value, the keys of every object sorted, whatever order the map type keeps.
-pub(super) fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let mut entries: Vec<(&String, &Value)> = object.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            Value::Object(
-                entries
-                    .into_iter()
-                    .map(|(key, value)| (key.clone(), sorted(value)))
-                    .collect(),
-            )
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        other => other.clone(),
-    }
-}
-
-/// Refuses what can't be stored, and names what makes it large.
-pub(super) fn fits(manifest: &Value) -> Result<(), Fault> {
-    let size = manifest.to_string().len();
+/// Refuses what can't be stored, and names what makes it large. `size` is that of its JSON.
+pub(super) fn fits(manifest: &Value, size: usize) -> Result<(), Fault> {
     if size <= MAX_SENT {
         return Ok(());
     }

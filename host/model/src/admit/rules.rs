@@ -48,8 +48,8 @@ impl Rules<'_> {
             Rule::Account => return self.account(value),
             Rule::ApiVersion => api_version(value, path),
             Rule::Kind => kind(value, path),
-            Rule::Labels => label::reserved(value, path, label::On::Labels),
-            Rule::Annotations => label::reserved(value, path, label::On::Annotations),
+            Rule::Labels => self.keys(value, path, label::On::Labels),
+            Rule::Annotations => self.keys(value, path, label::On::Annotations),
             Rule::Reference => reference::judge(self, value, path),
             Rule::PodTemplate => self.switch(
                 self.policy().pod_template,
@@ -193,6 +193,28 @@ impl Rules<'_> {
             .as_str()
             .is_some_and(|name| allowed.iter().any(|pattern| glob(pattern, name)));
         self.listed(known, path, &format!("the {what}"), value, key)
+    }
+
+    /// Keys of labels or annotations. Tekton copies them to pods, and what they do there (an identity, a network, a sidecar) is the operator's to say.
+    fn keys(&self, value: &Value, path: &str, on: label::On) -> Vec<Fault> {
+        let (what, setting, allowed) = match on {
+            label::On::Labels => ("label", "labels", &self.policy().labels),
+            label::On::Annotations => ("annotation", "annotations", &self.policy().annotations),
+        };
+        let keys = value.as_object().into_iter().flat_map(Map::keys);
+        keys.flat_map(|key| {
+            let path = join(path, key);
+            if let Some(fault) = label::reserved(key, &path, on) {
+                vec![fault]
+            } else if self.fork() {
+                vec![self.never(&path, &format!("{what}s of its own"))]
+            } else {
+                let known = allowed.iter().any(|pattern| glob(pattern, key));
+                let key = Value::from(key.as_str());
+                self.listed(known, &path, &format!("the {what}"), &key, setting)
+            }
+        })
+        .collect()
     }
 
     fn account(&self, value: &Value) -> Verdict {

@@ -40,9 +40,9 @@ pub(super) enum Rule {
     ApiVersion,
     /// `PipelineRun`.
     Kind,
-    /// Keys without reserved prefixes.
+    /// Keys that the place's policy names, none of them with a reserved prefix.
     Labels,
-    /// The same, with the descriptions that Tekton's catalog puts on tasks.
+    /// The same; the descriptions that Tekton's catalog puts on tasks are not reserved.
     Annotations,
     /// The place's account, unless the policy allows another.
     Account,

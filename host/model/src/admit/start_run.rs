@@ -8,9 +8,9 @@ use super::about::About;
 use super::rules::{Rules, Verdict, shown, variable};
 use super::schema::{PIPELINE_RUN, Rule};
 use super::walk::{Fault, Walk};
-use super::{Context, RunOrder, duration, label, manifest, manifest_digest};
-use crate::effect::{Queue, StartRun};
-use crate::id::{CommitId, EffectId, RefName};
+use super::{Context, RunOrder, duration, label, manifest};
+use crate::effect::StartRun;
+use crate::id::{CommitId, Digest, EffectId, RefName};
 use crate::lane::Lane;
 use crate::tenant::{Place, choose_place};
 
@@ -37,7 +37,6 @@ pub(super) fn judge(
         .clone()
         .unwrap_or_else(|| start.pipeline.clone());
     faults.extend(status_name_fault("status-name", &status_name));
-    faults.extend(start.queue.as_ref().and_then(queue));
     let target = target(start, about, context)
         .map_err(|fault| faults.push(fault))
         .ok();
@@ -72,16 +71,19 @@ pub(super) fn judge(
         },
         context,
     );
-    let mut sent = manifest::sorted(&Value::Object(rebuilt));
-    let digest = manifest_digest(&sent);
+    let mut sent = Value::Object(rebuilt);
+    sent.sort_all_objects();
+    // The digest's own annotation is put in afterwards: it is not part of what is digested.
+    let bytes = sent.to_string().into_bytes();
+    let digest = Digest::of(&bytes);
     if let Some(annotations) = sent
         .pointer_mut("/metadata/annotations")
         .and_then(Value::as_object_mut)
     {
         annotations.insert(label::MANIFEST_DIGEST.to_owned(), digest.to_string().into());
     }
-    let sent = manifest::sorted(&sent);
-    manifest::fits(&sent).map_err(|fault| vec![fault])?;
+    sent.sort_all_objects();
+    manifest::fits(&sent, bytes.len()).map_err(|fault| vec![fault])?;
     Ok(RunOrder {
         of: about.of.clone(),
         plugin: context.plugin.clone(),
@@ -107,7 +109,7 @@ pub(super) fn judge(
     })
 }
 
-/// What the contract has and this release has not. A run with a gate is refused, never run without it.
+/// What the contract has and this release has not. A run with a gate or a queue is refused, never run without it.
 fn unbuilt(start: &StartRun) -> Vec<Fault> {
     let fault = |path: &str, what: &str| {
         Fault::new(
@@ -119,6 +121,12 @@ fn unbuilt(start: &StartRun) -> Vec<Fault> {
     let mut faults = Vec::new();
     if start.gate.is_some() {
         faults.push(fault("gate", "gates are"));
+    }
+    if start.queue.is_some() {
+        faults.push(fault("queue", "queues are"));
+    }
+    if start.keep.is_some() {
+        faults.push(fault("keep", "keeping only so many runs is"));
     }
     if !start.secrets.is_empty() {
         faults.push(fault(
@@ -142,25 +150,6 @@ pub(super) fn status_name_fault(path: &str, name: &str) -> Option<Fault> {
             path,
             format!("the name of a commit status is 1 to {STATUS_NAME} characters, none of them a control character"),
             "let the plugin give it such a name",
-        )
-    })
-}
-
-fn queue(queue: &Queue) -> Option<Fault> {
-    if queue.concurrency == Some(0) {
-        return Some(Fault::new(
-            "queue.concurrency",
-            "a queue of none would never run anything",
-            "write 1 or more, or leave it out",
-        ));
-    }
-    let fits = (1..=255).contains(&queue.name.chars().count())
-        && !queue.name.chars().any(char::is_control);
-    (!fits).then(|| {
-        Fault::new(
-            "queue.name",
-            "the name of a queue is 1 to 255 characters",
-            "give the queue such a name",
         )
     })
 }

@@ -51,6 +51,12 @@ pub(super) fn generous() -> PlacePolicy {
         security_context: true,
         timeout: Some(3600),
         service_accounts: vec!["deployer".into()],
+        labels: vec!["app.kubernetes.io/*".into(), "example.com/*".into()],
+        annotations: vec![
+            "example.com/*".into(),
+            "pipelinesascode.tekton.dev/*".into(),
+            "tekton.dev/tags".into(),
+        ],
     }
 }
 

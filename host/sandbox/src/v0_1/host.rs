@@ -1,7 +1,7 @@
 //! The imports: each function is one lookup, asked through [`Caller`].
 //!
 //! What a guest writes here (paths, names, numbers) goes on as it is: the world decides what it means. Commit ids are the exception, for the model
-//! knows only whole ones: another is answered `invalid`.
+//! knows only whole ones: another is answered `invalid`. So are names with control characters that the store would be asked for.
 
 use penstock_model::id::{CommitId, UserId};
 use penstock_model::lookup::{Answer, Content, Lookup, LookupError, RunFilter, Source};
@@ -12,6 +12,7 @@ use super::wit::{
     cluster_read, config, delivery, effects, events, fetch, gitlab_read, history, log, state, types,
 };
 use crate::ask::{Allowed, Caller};
+use crate::state::printable;
 use crate::stop::Stop;
 use crate::weigh::Weigh;
 
@@ -36,6 +37,20 @@ impl Caller {
 
 fn commit_id(text: &str) -> Result<CommitId, LookupError> {
     CommitId::parse(text).map_err(|error| LookupError::Invalid(error.to_string()))
+}
+
+/// Names that the store is asked for: none of them has control characters, and Postgres takes no NUL.
+fn named<const N: usize>(names: [Option<&str>; N]) -> Result<(), LookupError> {
+    if names
+        .into_iter()
+        .flatten()
+        .any(|it| it.contains(char::is_control))
+    {
+        return Err(LookupError::Invalid(
+            "a name holds a control character".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 fn source(source: gitlab_read::Source) -> Result<Source, LookupError> {
@@ -207,6 +222,9 @@ impl cluster_read::Host for Caller {
             Ok(commit) => commit,
             Err(error) => return self.malformed(error),
         };
+        if let Err(error) = named([filter.ref_name.as_deref(), filter.pipeline.as_deref()]) {
+            return self.malformed(error);
+        }
         let filter = RunFilter {
             commit,
             merge_request: filter.merge_request,
@@ -220,6 +238,9 @@ impl cluster_read::Host for Caller {
 
 impl history::Host for Caller {
     async fn summarize(&mut self, pipeline: String, days: u32) -> Told<history::Summary> {
+        if let Err(error) = named([Some(pipeline.as_str())]) {
+            return self.malformed(error);
+        }
         self.look(Lookup::History { pipeline, days }, answer::summary)
             .await
     }
@@ -233,6 +254,7 @@ impl fetch::Host for Caller {
 
 impl state::Host for Caller {
     async fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        printable("state: a key", &key).map_err(Stop::Failure)?;
         if let Some(known) = self.state.known(&key) {
             let value = known.map(|it| it.0.clone());
             self.count()?;
@@ -242,6 +264,10 @@ impl state::Host for Caller {
         }
         let answer = self.ask_plain(Lookup::StateGet(key.clone())).await?;
         let value = answer::state(answer)?;
+        if !self.keeps_state {
+            // There is nothing that a commit could compare.
+            return Ok(value.map(|it| it.value.0));
+        }
         Ok(self.state.read(key, value).map(|it| it.0))
     }
 
@@ -259,12 +285,16 @@ impl state::Host for Caller {
     }
 
     async fn keys(&mut self, prefix: String, limit: u32) -> wasmtime::Result<Vec<String>> {
+        printable("state: the beginning of a key", &prefix).map_err(Stop::Failure)?;
         let asked = self.state.to_ask(&prefix, limit);
         let lookup = Lookup::StateKeys {
             prefix: prefix.clone(),
             limit: asked,
         };
         let found = answer::keys(self.ask_plain(lookup).await?)?;
+        if !self.keeps_state {
+            return Ok(found);
+        }
         Ok(self.state.list(&prefix, limit, asked, found))
     }
 }

@@ -120,10 +120,13 @@ impl At {
     fn extras(self, field: &str, extras: Vec<types::Extra>) -> Result<Vec<model::Extra>, Wrong> {
         match extras.first() {
             None => Ok(extras),
-            Some((name, _)) => Err(self.wrong(
-                field,
-                format_args!("this host does not know `{}`", clamp::cut(name, 80)),
-            )),
+            Some((name, _)) => {
+                let name = self.text(field, name.clone(), NAME)?;
+                Err(self.wrong(
+                    field,
+                    format_args!("this host does not know `{}`", clamp::cut(&name, 80)),
+                ))
+            }
         }
     }
 
@@ -255,5 +258,96 @@ fn status_state(state: wit::StatusState) -> model::StatusState {
         wit::StatusState::Failed => model::StatusState::Failed,
         wit::StatusState::Canceled => model::StatusState::Canceled,
         wit::StatusState::Skipped => model::StatusState::Skipped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> wit::StartRun {
+        wit::StartRun {
+            manifest: "kind: PipelineRun".to_owned(),
+            pipeline: "build".to_owned(),
+            target: None,
+            place: None,
+            gate: None,
+            status_name: None,
+            queue: None,
+            keep: None,
+            secrets: Vec::new(),
+            extras: Vec::new(),
+        }
+    }
+
+    fn check(key: &str, start: wit::StartRun) -> Result<model::Plan, Wrong> {
+        plan(wit::Plan {
+            effects: vec![wit::Effect {
+                key: key.to_owned(),
+                action: wit::Action::StartRun(start),
+            }],
+            reasons: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_name_with_a_control_character_is_refused_with_its_path() {
+        assert!(check("run", start()).is_ok());
+        let bad = || "a\0b".to_owned();
+        let queue = wit::Queue {
+            name: bad(),
+            concurrency: None,
+        };
+        for (field, start) in [
+            (
+                "pipeline",
+                wit::StartRun {
+                    pipeline: bad(),
+                    ..start()
+                },
+            ),
+            (
+                "place",
+                wit::StartRun {
+                    place: Some(bad()),
+                    ..start()
+                },
+            ),
+            (
+                "gate",
+                wit::StartRun {
+                    gate: Some(bad()),
+                    ..start()
+                },
+            ),
+            (
+                "status-name",
+                wit::StartRun {
+                    status_name: Some(bad()),
+                    ..start()
+                },
+            ),
+            (
+                "queue.name",
+                wit::StartRun {
+                    queue: Some(queue),
+                    ..start()
+                },
+            ),
+            (
+                "extras",
+                wit::StartRun {
+                    extras: vec![(bad(), "1".to_owned())],
+                    ..start()
+                },
+            ),
+        ] {
+            let wrong = check("run", start).unwrap_err();
+            let expect = format!("effects[0].start-run.{field}: holds a control character");
+            assert_eq!(wrong, expect);
+        }
+        let wrong = check(&bad(), start()).unwrap_err();
+        assert_eq!(wrong, "effects[0].key: holds a control character");
     }
 }

@@ -84,6 +84,96 @@ async fn more_calls_than_slots_wait_and_all_end() {
 }
 
 #[tokio::test]
+async fn a_slot_is_given_at_once_or_not_at_all_and_comes_back_when_it_is_dropped() {
+    let engine = crowded();
+    let one = load(&engine, "minimal", Limits::default());
+    let other = load(&engine, "misbehave", Limits::default());
+    // Four in all, and two of them for each plugin.
+    let first = one.slot().expect("all are free");
+    let second = one.slot().expect("half of all are its own");
+    assert!(one.slot().is_none(), "a plugin gets half of the slots");
+    let (third, fourth) = (other.slot().unwrap(), other.slot().unwrap());
+    drop(third);
+    let again = other.slot().expect("what was dropped is free again");
+    let waiting = {
+        let one = one.clone();
+        tokio::spawn(async move { one.decide(input("{}"), Told::new(usual)).await })
+    };
+    let record = one
+        .decide_in(first, input("{}"), Told::new(usual))
+        .await
+        .unwrap();
+    assert!(reasons(&record).len() <= 1);
+    assert!(
+        waiting.await.unwrap().is_ok(),
+        "the call gave its slot back"
+    );
+    drop((second, fourth, again));
+    let all: Vec<_> = (0..2)
+        .flat_map(|_| [one.slot(), other.slot()])
+        .map(|slot| slot.expect("every slot came back"))
+        .collect();
+    assert_eq!(all.len(), 4);
+}
+
+#[tokio::test]
+async fn a_slot_that_fails_for_want_of_a_shared_one_keeps_none_of_its_own() {
+    let engine = Engine::new(EngineSettings {
+        threads: 1,
+        slots: 1,
+        ..EngineSettings::default()
+    })
+    .unwrap();
+    let one = load(&engine, "minimal", Limits::default());
+    let other = load(&engine, "misbehave", Limits::default());
+    let held = one.slot().unwrap();
+    assert!(other.slot().is_none());
+    drop(held);
+    assert!(other.slot().is_some());
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_gives_its_slot_back() {
+    let engine = crowded();
+    let limits = Limits {
+        concurrency: 1,
+        ..Limits::default()
+    };
+    let plugin = load(&engine, "misbehave", limits);
+    let slot = plugin.slot().unwrap();
+    let call = {
+        let plugin = plugin.clone();
+        tokio::spawn(async move {
+            let settings = r#"{"do":"loop"}"#;
+            plugin
+                .decide_in(slot, input(settings), Told::new(usual))
+                .await
+        })
+    };
+    tokio::task::yield_now().await;
+    assert!(plugin.slot().is_none());
+    call.abort();
+    let again = plugin.decide(input(r#"{"do":"nothing"}"#), Told::new(usual));
+    tokio::time::timeout(Duration::from_secs(20), again)
+        .await
+        .expect("the slot is free")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_slot_of_another_plugin_is_not_taken() {
+    let engine = crowded();
+    let one = load(&engine, "minimal", Limits::default());
+    let other = load(&engine, "misbehave", Limits::default());
+    let slot = other.slot().unwrap();
+    let fault = one
+        .decide_in(slot, input("{}"), Told::new(usual))
+        .await
+        .unwrap_err();
+    assert!(fault.what.contains("another plugin"), "{fault}");
+}
+
+#[tokio::test]
 async fn a_call_on_the_plugins_own_threads_is_made_there() {
     let engine = crowded();
     let plugin = load(&engine, "minimal", Limits::default());

@@ -1,10 +1,75 @@
 //! The plugin's own keys: read once, seen at once, kept only with a plan.
 
+use penstock_model::id::GroupId;
 use penstock_model::limits::Limits;
 use penstock_model::lookup::{Answer, Content, Lookup, StateValue};
-use penstock_model::record::Outcome;
+use penstock_model::record::{DecisionRecord, Failure, Outcome};
+use penstock_model::scope::{Group, Scope};
+use penstock_sandbox::{CallInput, Verdict, replay};
 
-use crate::stage::{Told, decide, input, misbehave, reasons, usual};
+use crate::stage::{Told, decide, failure, input, misbehave, reasons, usual};
+
+/// The same event, of a group.
+fn of_group(settings: &str) -> CallInput {
+    let mut input = input(settings);
+    input.event.scope = Scope::Group(Group {
+        id: GroupId(5),
+        path: "acme".into(),
+    });
+    input
+}
+
+/// Decides an event of a group; whatever is asked of the state fails the test.
+async fn decide_of_group(settings: &str) -> DecisionRecord {
+    let world = Told::new(|lookup: &Lookup| {
+        assert!(
+            !matches!(lookup, Lookup::StateGet(_) | Lookup::StateKeys { .. }),
+            "the world was asked: {lookup:?}"
+        );
+        usual(lookup)
+    });
+    let plugin = misbehave(Limits::default());
+    let record = plugin.decide(of_group(settings), world).await.unwrap();
+    assert_eq!(replay(&plugin, &record).await.unwrap(), Verdict::Same);
+    record
+}
+
+#[tokio::test]
+async fn an_event_of_no_project_finds_no_state_and_writes_none() {
+    // It reads a key, finds nothing, and writes.
+    let record = decide_of_group(r#"{"do":"state-count","key":"n"}"#).await;
+    let Failure::BadAnswer { message } = failure(&record) else {
+        panic!("{:?}", record.outcome)
+    };
+    assert_eq!(
+        message,
+        "state: it is kept for projects, and the event is of none (asked by `state.put`)"
+    );
+    let read = record
+        .calls
+        .iter()
+        .find(|call| call.lookup == Lookup::StateGet("n".into()));
+    assert_eq!(read.unwrap().answer, Ok(Answer::State(None)));
+    assert!(record.state.read.is_empty() && record.state.listed.is_empty());
+    assert!(record.state.written.is_empty());
+}
+
+#[tokio::test]
+async fn a_key_with_a_control_character_ends_the_call_before_the_world_is_asked() {
+    let world = Told::new(usual);
+    let record = misbehave(Limits::default())
+        .decide(
+            input(r#"{"do":"state-count","key":"a\u0000"}"#),
+            world.clone(),
+        )
+        .await
+        .unwrap();
+    let Failure::BadAnswer { message } = failure(&record) else {
+        panic!("{:?}", record.outcome)
+    };
+    assert_eq!(message, "state: a key holds a control character");
+    assert!(world.asked().is_empty());
+}
 
 #[tokio::test]
 async fn a_counter_is_read_with_its_version_and_written_once() {

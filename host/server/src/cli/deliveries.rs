@@ -30,7 +30,7 @@ pub(super) enum Command {
         /// Its id.
         id: String,
     },
-    /// Decides a failed or dead delivery anew.
+    /// Decides a delivery anew that failed, died, led nowhere or could not be read.
     Retry {
         /// Its id.
         id: String,
@@ -164,8 +164,9 @@ pub(super) async fn explain(what: &str, shared: &Shared) -> Result<ExitCode> {
     let Some(found) = found else {
         bail!(unknown(what))
     };
-    output::answer(shared.output, &explain::explanation(&found), || {
-        explain::tell(&found)
+    let explanation = explain::Explanation::of(&store, found).await?;
+    output::answer(shared.output, &explain::explanation(&explanation), || {
+        explain::tell(&explanation)
     });
     store.close().await;
     Ok(ExitCode::SUCCESS)

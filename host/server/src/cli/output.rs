@@ -34,7 +34,10 @@ pub(super) fn answer(format: Format, json: &impl Serialize, text: impl FnOnce() 
 /// Writes why a command failed.
 #[expect(clippy::print_stderr, reason = "the message of a command that failed")]
 pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    let told = format!("{error:#}");
+    // Problems of a configuration begin with the word themselves.
+    let told = told.strip_prefix("error: ").unwrap_or(&told);
+    eprintln!("error: {told}");
     ExitCode::FAILURE
 }
 

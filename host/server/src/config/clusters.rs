@@ -1,6 +1,7 @@
 //! `clusters`: how they are reached, and where links lead.
 
 use penstock_cluster::{BaseUrl, UrlTemplate};
+use penstock_model::id::Digest;
 
 use super::files::Files;
 use super::gitlab::named;
@@ -51,7 +52,7 @@ fn access(reader: &Reader<'_>, files: &Files<'_>) -> Option<ClusterAccess> {
     let path = reader.maybe("kubeconfig", |item| {
         let named = item.text()?;
         match files.read(named, MAX_KUBECONFIG) {
-            Ok(_) => Some(files.path(named)),
+            Ok(content) => Some((files.path(named), Digest::of(content.as_ref()))),
             Err(why) => item.wrong(why, None),
         }
     });
@@ -65,8 +66,9 @@ fn access(reader: &Reader<'_>, files: &Files<'_>) -> Option<ClusterAccess> {
         );
     }
     match (path, inside) {
-        (Some(path), false) => Some(ClusterAccess::Kubeconfig {
+        (Some((path, digest)), false) => Some(ClusterAccess::Kubeconfig {
             path,
+            digest,
             context: context.map(|(_, text)| text),
         }),
         (None, true) => Some(ClusterAccess::InCluster),

@@ -162,6 +162,8 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
     let security_context = truth("security-context");
     let timeout = reader.maybe("timeout", timeout);
     let service_accounts = texts("service-accounts");
+    let labels = texts("labels");
+    let annotations = texts("annotations");
     Reader::finish(reader);
     Some(PlacePolicy {
         pod_template: pod_template?,
@@ -176,6 +178,8 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
         security_context: security_context?,
         timeout: timeout?,
         service_accounts: service_accounts?,
+        labels: labels?,
+        annotations: annotations?,
     })
 }
 

@@ -7,10 +7,16 @@ use super::sqlite::Setup;
 use crate::error::OpenError;
 
 /// Name and SQL of each step, in order.
-const STEPS: &[(&str, &str)] = &[(
-    "0001_start",
-    include_str!("../../migrations/0001_start.sql"),
-)];
+const STEPS: &[(&str, &str)] = &[
+    (
+        "0001_start",
+        include_str!("../../migrations/0001_start.sql"),
+    ),
+    (
+        "0002_handed_out",
+        include_str!("../../migrations/0002_handed_out.sql"),
+    ),
+];
 
 const APPLIED: &str = "SELECT name FROM penstock_migrations ORDER BY name";
 

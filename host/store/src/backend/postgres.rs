@@ -408,7 +408,7 @@ impl ToSql for Param<'_> {
             Self::Null => Ok(IsNull::Yes),
             Self::Int(value) if *ty == Type::INT4 => i32::try_from(*value)?.to_sql(ty, out),
             Self::Int(value) => value.to_sql(ty, out),
-            Self::Text(value) => value.to_sql(ty, out),
+            Self::Text(value) => value.as_ref().to_sql(ty, out),
             Self::Bytes(value) => value.to_sql(ty, out),
         }
     }

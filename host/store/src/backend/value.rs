@@ -1,16 +1,29 @@
 //! What goes into a statement and what comes out of it.
 
+use std::borrow::Cow;
+
 use penstock_model::id::{Digest, EffectId, Timestamp};
 
 use crate::error::StoreError;
 
 /// A parameter of a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Param<'a> {
     Null,
     Int(i64),
-    Text(&'a str),
+    /// Made by [`text`] alone.
+    Text(Cow<'a, str>),
     Bytes(&'a [u8]),
+}
+
+/// A text as either database takes it. Postgres keeps no U+0000 in a text, and what GitLab and plugins send may hold one: it
+/// becomes U+FFFD, in SQLite too, wherever a text is written or looked for. Bytes are kept as they are.
+fn text(value: &str) -> Param<'_> {
+    if value.contains('\0') {
+        Param::Text(Cow::Owned(value.replace('\0', "\u{fffd}")))
+    } else {
+        Param::Text(Cow::Borrowed(value))
+    }
 }
 
 impl From<i64> for Param<'_> {
@@ -51,13 +64,13 @@ impl From<Timestamp> for Param<'_> {
 
 impl<'a> From<&'a str> for Param<'a> {
     fn from(value: &'a str) -> Self {
-        Self::Text(value)
+        text(value)
     }
 }
 
 impl<'a> From<&'a String> for Param<'a> {
     fn from(value: &'a String) -> Self {
-        Self::Text(value)
+        text(value)
     }
 }
 

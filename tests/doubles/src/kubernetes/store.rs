@@ -14,6 +14,8 @@ pub(crate) struct Refused {
     pub(crate) code: u16,
     reason: &'static str,
     message: String,
+    /// Kind in plural and name of what is not there.
+    missing: Option<(&'static str, String)>,
 }
 
 impl Refused {
@@ -22,11 +24,25 @@ impl Refused {
             code,
             reason,
             message: message.into(),
+            missing: None,
+        }
+    }
+
+    /// An object that is not there.
+    pub(crate) fn missing(kind: usize, name: &str) -> Self {
+        let kind = &KINDS[kind];
+        Self {
+            missing: Some((kind.plural, name.to_owned())),
+            ..Self::new(
+                404,
+                "NotFound",
+                format!("{} \"{name}\" not found", qualified(kind)),
+            )
         }
     }
 
     pub(crate) fn show(&self) -> Value {
-        json!({
+        let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
@@ -34,7 +50,11 @@ impl Refused {
             "message": self.message,
             "reason": self.reason,
             "code": self.code,
-        })
+        });
+        if let Some((kind, name)) = &self.missing {
+            status["details"] = json!({ "name": name, "kind": kind });
+        }
+        status
     }
 }
 
@@ -75,13 +95,9 @@ fn qualified(kind: &Kind) -> String {
 
 impl Store {
     pub(crate) fn get(&self, key: &Key) -> Result<&Value, Refused> {
-        self.objects.get(key).ok_or_else(|| {
-            Refused::new(
-                404,
-                "NotFound",
-                format!("{} \"{}\" not found", qualified(&KINDS[key.0]), key.2),
-            )
-        })
+        self.objects
+            .get(key)
+            .ok_or_else(|| Refused::missing(key.0, &key.2))
     }
 
     /// Stores a new object; the name may be made from `generateName`.
@@ -124,11 +140,7 @@ impl Store {
                 namespace.to_owned(),
             ))
         {
-            return Err(Refused::new(
-                404,
-                "NotFound",
-                format!("namespaces \"{namespace}\" not found"),
-            ));
+            return Err(Refused::missing(Kind::named("namespaces"), namespace));
         }
         let name = match object["metadata"]["name"].as_str() {
             Some(name) if !name.is_empty() => name.to_owned(),

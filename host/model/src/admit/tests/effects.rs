@@ -105,6 +105,25 @@ fn what_is_not_built_yet_is_refused_and_never_done_without() {
         (path.as_str(), rule.as_str()),
         ("gate", "gates are not built yet in this release")
     );
+    // A run that must not run beside others is not run beside others.
+    let queue = Queue {
+        name: "deploy".into(),
+        concurrency: Some(1),
+    };
+    assert_eq!(
+        refusal(&setting, started(|it| it.queue = Some(queue))),
+        (
+            "queue".to_owned(),
+            "queues are not built yet in this release".to_owned()
+        )
+    );
+    assert_eq!(
+        refusal(&setting, started(|it| it.keep = Some(3))),
+        (
+            "keep".to_owned(),
+            "keeping only so many runs is not built yet in this release".to_owned()
+        )
+    );
     let secret = RunSecret {
         name: "s".into(),
         source: SecretSource::Clone(vec![]),
@@ -248,26 +267,6 @@ fn names_that_can_not_be_kept_are_refused() {
             "status-name"
         );
     }
-    let queue = |name: &str, concurrency| {
-        started(|it| {
-            it.queue = Some(Queue {
-                name: name.into(),
-                concurrency,
-            })
-        })
-    };
-    assert_eq!(
-        refusal(&setting, queue("q", Some(0))).0,
-        "queue.concurrency"
-    );
-    assert_eq!(refusal(&setting, queue("", None)).0, "queue.name");
-    assert_eq!(
-        setting
-            .admit(vec![("k", queue("deploy", Some(1)))])
-            .orders
-            .len(),
-        1
-    );
 }
 
 #[test]

@@ -146,13 +146,108 @@ fn a_key_of_any_bytes_is_shown_quoted_and_cut() {
     assert!(faults[0].0.len() < 120);
 }
 
+/// Judges one key in a place; the path and rule of all that is wrong.
+fn keyed(place: Place, map: &str, key: &str) -> Result<RunOrder, Vec<(String, String)>> {
+    let mut manifest = smallest();
+    manifest["metadata"] = json!({ map: { key: "x" } });
+    Setting::new(place).run(&manifest.to_string())
+}
+
 #[test]
-fn reserved_labels_are_refused_and_the_catalogs_descriptions_are_not() {
-    let with = |map: &str, key: &str| {
-        let mut manifest = smallest();
-        manifest["metadata"] = json!({ map: { key: "x" } });
-        member().run(&manifest.to_string())
+fn a_label_or_annotation_is_kept_only_where_the_policy_names_it() {
+    let open = PlacePolicy {
+        labels: vec!["example.com/*".into(), "team".into()],
+        annotations: vec!["vault.hashicorp.com/**".into()],
+        ..PlacePolicy::default()
     };
+    for (map, key, with) in [
+        ("labels", "app", false),
+        ("labels", "team", true),
+        ("labels", "example.com/team", true),
+        ("labels", "example.com", false),
+        ("labels", "app.kubernetes.io/version", false),
+        ("labels", "sidecar.istio.io/inject", false),
+        ("labels", "vault.hashicorp.com/agent-inject", false),
+        ("annotations", "vault.hashicorp.com/agent-inject", true),
+        ("annotations", "example.com/team", false),
+        ("annotations", "iam.amazonaws.com/role", false),
+        ("annotations", "k8s.v1.cni.cncf.io/networks", false),
+        ("annotations", "pipelinesascode.tekton.dev/on-event", false),
+        ("annotations", "tekton.dev/tags", false),
+    ] {
+        let path = match key.split_once(['.', '/']) {
+            Some(_) => format!("manifest.metadata.{map}[\"{key}\"]"),
+            None => format!("manifest.metadata.{map}.{key}"),
+        };
+        let what = map.trim_end_matches('s');
+        let refused = vec![(
+            path,
+            format!("place `ci` does not allow the {what} `{key}`"),
+        )];
+        let run = keyed(place(When::Member, open.clone()), map, key);
+        match (with, run) {
+            (true, Ok(run)) => assert_eq!(run.manifest["metadata"][map][key], "x"),
+            (false, Err(faults)) => assert_eq!(faults, refused),
+            (_, run) => panic!("{map} {key}: {run:?}"),
+        }
+        let plain = keyed(place(When::Member, PlacePolicy::default()), map, key);
+        assert_eq!(plain.unwrap_err(), refused);
+    }
+}
+
+#[test]
+fn a_place_for_forks_keeps_no_label_whatever_its_policy_says() {
+    let open = PlacePolicy {
+        labels: vec!["**".into()],
+        annotations: vec!["**".into()],
+        ..PlacePolicy::default()
+    };
+    for (map, what) in [("labels", "labels"), ("annotations", "annotations")] {
+        assert!(keyed(place(When::Member, open.clone()), map, "app").is_ok());
+        let faults = keyed(place(When::Fork, open.clone()), map, "app").unwrap_err();
+        let rule = format!("place `ci` is for forks and never gives a run {what} of its own");
+        assert_eq!(faults, [(format!("manifest.metadata.{map}.app"), rule)]);
+    }
+}
+
+#[test]
+fn labels_of_tasks_and_claims_obey_the_policy_too() {
+    let metadata = json!({ "labels": { "app": "payments" }, "annotations": { "iam.amazonaws.com/role": "admin" } });
+    let manifest = json!({ "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "spec": {
+        "pipelineSpec": {
+            "tasks": [{ "name": "a", "taskSpec": { "metadata": metadata } }],
+            "finally": [{ "name": "b", "pipelineSpec": { "tasks": [{ "name": "c", "taskSpec": { "metadata": metadata } }] } }],
+        },
+        "taskRunSpecs": [{ "pipelineTaskName": "a", "metadata": metadata }],
+        "workspaces": [{ "name": "w", "volumeClaimTemplate": { "metadata": metadata } }],
+    } });
+    let faults = member().run(&manifest.to_string()).unwrap_err();
+    let paths: Vec<&str> = faults.iter().map(|(path, _)| path.as_str()).collect();
+    for at in [
+        "spec.pipelineSpec.tasks[0].taskSpec",
+        "spec.pipelineSpec.finally[0].pipelineSpec.tasks[0].taskSpec",
+        "spec.taskRunSpecs[0]",
+        "spec.workspaces[0].volumeClaimTemplate",
+    ] {
+        let at = format!("manifest.{at}.metadata");
+        assert!(
+            paths.contains(&format!("{at}.labels.app").as_str()),
+            "{paths:?}"
+        );
+        let role = format!("{at}.annotations[\"iam.amazonaws.com/role\"]");
+        assert!(paths.contains(&role.as_str()), "{paths:?}");
+    }
+    assert_eq!(paths.len(), 8);
+}
+
+#[test]
+fn reserved_labels_are_refused_whatever_the_policy_says() {
+    let open = PlacePolicy {
+        labels: vec!["**".into()],
+        annotations: vec!["**".into()],
+        ..PlacePolicy::default()
+    };
+    let with = |map: &str, key: &str| keyed(place(When::Member, open.clone()), map, key);
     for map in ["labels", "annotations"] {
         for key in [
             "penstock.dev/effect",
@@ -171,5 +266,8 @@ fn reserved_labels_are_refused_and_the_catalogs_descriptions_are_not() {
     let inside = json!({ "apiVersion": "tekton.dev/v1", "kind": "PipelineRun", "spec": {
         "pipelineSpec": { "tasks": [{ "taskSpec": { "metadata": { "labels": { "penstock.dev/effect": "x" } } } }] },
         "taskRunSpecs": [{ "metadata": { "annotations": { "chains.tekton.dev/x": "x" } } }] } });
-    assert_eq!(member().run(&inside.to_string()).unwrap_err().len(), 2);
+    let faults = Setting::new(place(When::Member, open))
+        .run(&inside.to_string())
+        .unwrap_err();
+    assert_eq!(faults.len(), 2);
 }

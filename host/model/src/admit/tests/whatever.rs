@@ -161,6 +161,20 @@ fn obeys(run: &RunOrder, place: &Place) {
                     );
                 }
             }
+            "labels" | "annotations" if value.is_object() => {
+                let allowed = if key == "labels" {
+                    &policy.labels
+                } else {
+                    &policy.annotations
+                };
+                for (key, _) in entries(value) {
+                    let hosts = key.starts_with("penstock.dev/") || key == label::MANAGED_BY;
+                    assert!(
+                        hosts || (!fork && allowed.iter().any(|it| glob(it, &key))),
+                        "{key}"
+                    );
+                }
+            }
             "privileged" => {
                 assert!(value == &Value::Bool(false) || (policy.security_context && !fork))
             }
@@ -186,7 +200,7 @@ fn unstamped(run: &RunOrder) -> Value {
     let mut manifest = run.manifest.clone();
     for map in ["labels", "annotations"] {
         let map = manifest["metadata"][map].as_object_mut().unwrap();
-        map.retain(|key, _| !key.starts_with("penstock.dev/"));
+        map.retain(|key, _| !key.starts_with("penstock.dev/") && key != label::MANAGED_BY);
     }
     manifest
 }

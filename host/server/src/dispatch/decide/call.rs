@@ -1,0 +1,346 @@
+//! One call: what a plugin is asked with, and what its answer comes to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use penstock_gitlab::EventContext;
+use penstock_model::admit::{self, Admitted, Order, ProjectOf, admit};
+use penstock_model::effect::PluginError;
+use penstock_model::event::Event;
+use penstock_model::id::{CommitId, EffectId, EffectKey, Timestamp};
+use penstock_model::lane::Lane;
+use penstock_model::record::{DecisionRecord, Outcome};
+use penstock_model::scope::Scope;
+use penstock_model::tenant::Place;
+use penstock_sandbox::CallInput;
+use penstock_store::{Decision, PendingRoute, Settlement};
+
+use super::super::world::CallWorld;
+use super::super::{Delivery, Unconfirmed, confirmed, moved};
+use super::decision;
+use crate::config::{Mode, Route};
+use crate::host::Host;
+use crate::plugins::{self, Loaded, PluginSlot};
+use crate::status;
+
+/// Why a plugin is not asked now.
+pub(super) enum NotNow {
+    /// Something is away.
+    Later {
+        why: String,
+        after: Option<Duration>,
+    },
+    /// It can't be decided, now or later.
+    Never(String),
+    /// By id the event is not what its hook may speak for: nothing is told to GitLab.
+    Forged(String),
+    /// The route does not mean this event.
+    NotMeant(String),
+}
+
+/// Everything that a call needs.
+pub(super) struct Call {
+    pub(super) slot: Arc<PluginSlot>,
+    pub(super) route: Route,
+    loaded: Loaded,
+    settings: String,
+    event: Arc<Event>,
+    places: Vec<Place>,
+    head: Option<CommitId>,
+    world: Arc<CallWorld>,
+    failure_id: EffectId,
+    attempt: u32,
+    delivery_url: Option<String>,
+    lane: Lane,
+}
+
+/// Confirms the event and gathers what the plugin is asked with.
+pub(super) async fn prepare(
+    host: &Arc<Host>,
+    delivery: &Delivery,
+    pending: &PendingRoute,
+) -> Result<Call, NotNow> {
+    let Delivery {
+        live,
+        instance,
+        stored,
+        accepted,
+        ..
+    } = delivery;
+    let later = |why: String| NotNow::Later { why, after: None };
+    let route = live
+        .config
+        .routes
+        .iter()
+        .find(|route| route.name == pending.route)
+        .ok_or_else(|| {
+            NotNow::Never(format!(
+                "the configuration has no route `{}` any more",
+                pending.route
+            ))
+        })?;
+    let slot = live.plugin(&route.plugin).ok_or_else(|| {
+        NotNow::Never(format!(
+            "the configuration has no plugin `{}` any more",
+            route.plugin
+        ))
+    })?;
+    let loaded = slot
+        .ready()
+        .map_err(|not_ready| later(not_ready.to_string()))?;
+    let confirmed = confirmed(delivery)
+        .await
+        .map_err(|unconfirmed| match unconfirmed {
+            Unconfirmed::Away { why, after } => NotNow::Later { why, after },
+            Unconfirmed::Never(why) => NotNow::Forged(why),
+        })?;
+    if !confirmed.is_known() {
+        return Err(NotNow::Forged(
+            "GitLab shows no such project or group to Penstock's user: give it access, then retry"
+                .to_owned(),
+        ));
+    }
+    let trust = confirmed.provenance.trust;
+    if !route.trust.is_empty() && !route.trust.contains(&trust) {
+        return Err(NotNow::NotMeant(format!(
+            "the route takes no events that are {}",
+            trust.as_str()
+        )));
+    }
+    let path = match &confirmed.scope {
+        Scope::Project(project) => project.path.as_str(),
+        Scope::Group(group) => group.path.as_str(),
+        Scope::Instance => "",
+    };
+    let belonging = live
+        .belonging(path)
+        .map_err(|none| NotNow::Never(none.to_string()))?;
+    let tenant = belonging.tenant.name();
+    // The route was chosen by the path that the body named; what counts is the path that GitLab gave for the id.
+    if route.tenant.as_ref().is_some_and(|of| *of != tenant) {
+        return Err(NotNow::Forged(format!(
+            "by GitLab the project is `{path}` of the tenant `{tenant}`, and the route is another tenant's"
+        )));
+    }
+    if let Scope::Project(project) = &confirmed.scope {
+        let pinned = host
+            .store
+            .pin_project(
+                &stored.key.instance,
+                project.id,
+                &project.path,
+                &tenant,
+                Timestamp::now(),
+            )
+            .await
+            .map_err(|error| later(error.to_string()))?;
+        if pinned.tenant != tenant {
+            return Err(NotNow::Never(moved(
+                project,
+                &pinned,
+                &tenant,
+                &stored.key.id,
+            )));
+        }
+    }
+    let places = belonging
+        .tenant
+        .places(&belonging.captures)
+        .map_err(|error| NotNow::Never(error.to_string()))?;
+    let own = instance.own_users().await.map_err(|error| NotNow::Later {
+        after: error.retry_after(),
+        why: error.to_string(),
+    })?;
+    let event = Arc::new(Event {
+        delivery: stored.key.id.clone(),
+        received_at: stored.received_at,
+        instance: stored.key.instance.clone(),
+        instance_url: instance.client.base_url().to_owned(),
+        tenant,
+        scope: confirmed.scope,
+        actor: confirmed.actor,
+        provenance: confirmed.provenance,
+        ref_name: confirmed.ref_name,
+        commit: confirmed.commit,
+        kind: confirmed.kind,
+    });
+    let largest = loaded.plugin.limits().host_call_bytes;
+    let world = CallWorld {
+        store: host.store.clone(),
+        client: instance.client.clone(),
+        context: EventContext::new(Arc::clone(&event), own, largest),
+        event: Arc::clone(&event),
+        plugin: route.plugin.clone(),
+        body: accepted.body().clone(),
+        headers: accepted.headers().to_vec(),
+        json: tokio::sync::OnceCell::new(),
+        places: places.clone(),
+        largest,
+    };
+    let key = &stored.key;
+    let failure_key = EffectKey::new("host/failure");
+    Ok(Call {
+        failure_id: EffectId::new(
+            &key.instance,
+            &key.id,
+            &pending.route,
+            pending.attempt,
+            &failure_key,
+        ),
+        attempt: pending.attempt,
+        delivery_url: live
+            .config
+            .public_url
+            .as_ref()
+            .map(|url| format!("{url}/api/v1/deliveries/{}/{}", key.instance, key.id)),
+        lane: stored.lane.clone(),
+        settings: slot.config().settings.clone(),
+        slot: Arc::clone(slot),
+        route: route.clone(),
+        world: Arc::new(world),
+        head: confirmed.head,
+        loaded,
+        event,
+        places,
+    })
+}
+
+impl Call {
+    /// Asks the plugin; waits for a slot of it.
+    pub(super) async fn ask(&self) -> Result<DecisionRecord, penstock_model::lookup::HostFault> {
+        let grants = self.loaded.plugin.grants();
+        let input = CallInput {
+            event: Event::clone(&self.event),
+            settings: self.settings.clone(),
+            seed: rand::random(),
+            time: Timestamp::now(),
+            grant: Arc::new(grants.at(self.event.provenance.trust)),
+        };
+        let world = Arc::clone(&self.world);
+        self.loaded.plugin.decide(input, world).await
+    }
+
+    /// Counts what came of it.
+    pub(super) fn count(&self, host: &Host, record: &DecisionRecord, took: Duration) {
+        let plugin = self.route.plugin.as_str();
+        let outcome = match &record.outcome {
+            Outcome::Plan(_) => "plan",
+            Outcome::Error(_) => "plugin-error",
+            Outcome::Failure(failure) => {
+                host.metrics.plugin_failed(plugin, failure.word());
+                "failure"
+            }
+        };
+        host.metrics.decided(plugin, outcome, took);
+    }
+
+    /// Judges the answer and makes the decision of it.
+    pub(super) fn judge(
+        &self,
+        delivery: &Delivery,
+        pending: &PendingRoute,
+        record: DecisionRecord,
+    ) -> Decision {
+        let (settlement, why, admitted) = match &record.outcome {
+            Outcome::Plan(plan) => (Settlement::Decided, None, admit(plan, self.context())),
+            Outcome::Error(PluginError::Source(problems)) => (
+                Settlement::Decided,
+                Some(plugins::list(problems)),
+                Admitted::default(),
+            ),
+            Outcome::Error(PluginError::Settings(problems)) => {
+                let why = format!("its settings can't be used: {}", plugins::list(problems));
+                (Settlement::Failed, Some(why), Admitted::default())
+            }
+            Outcome::Error(PluginError::Other(why)) => {
+                (Settlement::Failed, Some(why.clone()), Admitted::default())
+            }
+            Outcome::Failure(failure) => (
+                Settlement::Failed,
+                Some(failure.to_string()),
+                Admitted::default(),
+            ),
+        };
+        let mut orders = Vec::new();
+        if self.route.mode == Mode::Act {
+            orders.extend(match &why {
+                Some(why) => self.failed_status(why),
+                None if self.attempt > 1 => self.mended_status(),
+                None => None,
+            });
+            orders.extend(self.refusals(&admitted));
+        }
+        let state = record.state.clone();
+        Decision {
+            mode: match self.route.mode {
+                Mode::Act => penstock_store::Mode::Act,
+                Mode::Observe => penstock_store::Mode::Observe,
+            },
+            record: Some(record),
+            admitted,
+            state,
+            orders,
+            ..decision(delivery, pending, settlement, why)
+        }
+    }
+
+    fn context(&self) -> admit::Context<'_> {
+        admit::Context {
+            event: &self.event,
+            lane: &self.lane,
+            route: &self.route.name,
+            attempt: self.attempt,
+            plugin: &self.route.plugin,
+            digest: self.loaded.plugin.digest(),
+            grants: self.loaded.plugin.grants(),
+            places: &self.places,
+            head: self.head.as_ref(),
+            delivery_url: self.delivery_url.as_deref(),
+        }
+    }
+
+    fn project(&self) -> Option<ProjectOf> {
+        let project = self.event.scope.project()?;
+        Some(ProjectOf {
+            instance: self.event.instance.clone(),
+            project: project.id,
+            path: project.path.clone(),
+            tenant: self.event.tenant.clone(),
+        })
+    }
+
+    /// A failed status that says why nothing starts.
+    pub(super) fn failed_status(&self, why: &str) -> Option<Order> {
+        let name = self.status_name();
+        status::of_failure(self.failure_id, &self.event, &self.project()?, &name, why)
+    }
+
+    /// Takes an earlier attempt's failed status back: it would block the merge request for ever.
+    fn mended_status(&self) -> Option<Order> {
+        let name = self.status_name();
+        let why = format!("decided at attempt {}", self.attempt);
+        status::of_mended(self.failure_id, &self.event, &self.project()?, &name, &why)
+    }
+
+    fn status_name(&self) -> String {
+        format!("penstock/{}", self.route.plugin)
+    }
+
+    /// A failed status for each effect that is refused; the first refusal of each speaks.
+    fn refusals(&self, admitted: &Admitted) -> Vec<Order> {
+        let Some(project) = self.project() else {
+            return Vec::new();
+        };
+        let mut told = BTreeSet::new();
+        admitted
+            .refused
+            .iter()
+            .filter(|refusal| told.insert(refusal.key.clone()))
+            .filter_map(|refusal| {
+                let about = self.failure_id.follow_up(refusal.key.as_str());
+                status::of_refusal(about, &self.event, &project, refusal)
+            })
+            .collect()
+    }
+}
