@@ -3,6 +3,8 @@
 //! A run that was not started is withdrawn: its effect stays as a tombstone and is never done. One that may have been started
 //! gets an order to stop it. A run that is committed after a cancel of a later delivery that is about it is withdrawn at once.
 
+use std::collections::BTreeSet;
+
 use penstock_model::admit::{
     CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopOrder, Task,
 };
@@ -177,12 +179,21 @@ fn withdraw(
 }
 
 /// Keeps starts and cancels of a project from being committed at the same time, where neither would know of the other.
-pub(crate) fn guard_project(tx: &mut dyn Tx, of: &ProjectOf) -> Result<(), StoreError> {
-    let project = of.project.to_string();
-    guard(tx, guard_key(["runs", of.instance.as_str(), &project]))
+pub(crate) fn guard_projects(tx: &mut dyn Tx, orders: &[Order]) -> Result<(), StoreError> {
+    let keys: BTreeSet<i64> = orders
+        .iter()
+        .filter_map(|order| match &order.task {
+            Task::StartRun(run) => Some(&run.of),
+            Task::CancelRuns(cancel) => Some(&cancel.of),
+            Task::StopRun(_) | Task::Comment(_) | Task::SetStatus(_) => None,
+        })
+        .map(|of| guard_key(["runs", of.instance.as_str(), &of.project.to_string()]))
+        .collect();
+    keys.into_iter().try_for_each(|key| guard(tx, key))
 }
 
-/// Withdraws a run that has just been committed if a cancel of a later delivery, committed before it, is about it.
+/// Withdraws a run that has just been committed if a cancel of a later delivery, committed before it, is about it. What somebody
+/// asked for with `deliveries retry`, knowing of the cancel, is left alone.
 pub(crate) fn withdraw_late(
     tx: &mut dyn Tx,
     id: &EffectId,
@@ -191,6 +202,9 @@ pub(crate) fn withdraw_late(
     origin: &Origin,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    if origin.attempt > 1 {
+        return Ok(());
+    }
     let candidate = Candidate {
         id: *id,
         lane: run.lane.to_string(),

@@ -163,15 +163,15 @@ pub(crate) fn enqueue(
     origin: &Origin,
     now: Timestamp,
 ) -> Result<Cancelled, StoreError> {
+    // Before any row is held: whoever waits for the other must hold nothing that the other waits for.
+    cancel::guard_projects(tx, orders)?;
     let mut cancelled = Cancelled::default();
     for order in orders {
         match &order.task {
             Task::CancelRuns(cancel) => {
-                cancel::guard_project(tx, &cancel.of)?;
                 cancel::resolve(tx, order, cancel, origin, now, &mut cancelled)?;
             }
             Task::StartRun(started) => {
-                cancel::guard_project(tx, &started.of)?;
                 let lane = effect_lane(order, None);
                 if insert(tx, order, &lane, origin, now)? {
                     run::insert(tx, order, started, &lane, origin, now)?;

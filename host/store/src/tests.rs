@@ -3,7 +3,9 @@
 //! Postgres is real: a server of its own for the test process, a database for each test.
 
 mod act;
+mod again;
 mod bed;
+mod bounds;
 mod cancel;
 mod claims;
 mod decide;
@@ -13,6 +15,7 @@ mod postgres_only;
 mod receive;
 mod runs;
 mod server;
+mod starts;
 mod world;
 
 /// Runs each named test on a fresh store of either kind.

@@ -298,3 +298,19 @@ impl state::Host for Caller {
         Ok(self.state.list(&prefix, limit, asked, found))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_asked_for_no_name_with_a_control_character() {
+        assert_eq!(named([None, Some("refs/heads/ä")]), Ok(()));
+        for name in ["a\0", "\n", "\u{85}"] {
+            assert!(matches!(
+                named([Some("build"), Some(name)]),
+                Err(LookupError::Invalid(_))
+            ));
+        }
+    }
+}

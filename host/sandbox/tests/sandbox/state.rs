@@ -1,6 +1,5 @@
 //! The plugin's own keys: read once, seen at once, kept only with a plan.
 
-use penstock_model::id::GroupId;
 use penstock_model::limits::Limits;
 use penstock_model::lookup::{Answer, Content, Lookup, StateValue};
 use penstock_model::record::{DecisionRecord, Failure, Outcome};
@@ -13,8 +12,9 @@ use crate::stage::{Told, decide, failure, input, misbehave, reasons, usual};
 fn of_group(settings: &str) -> CallInput {
     let mut input = input(settings);
     input.event.scope = Scope::Group(Group {
-        id: GroupId(5),
+        id: 5,
         path: "acme".into(),
+        web_url: "https://gitlab.example.com/groups/acme".into(),
     });
     input
 }

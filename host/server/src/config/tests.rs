@@ -125,10 +125,11 @@ fn the_example_is_valid_and_means_what_it_says() {
     );
     let release = &config.tenants[0].places[&"release".into()];
     assert_eq!(release.policy.service_accounts, ["deployer"]);
-    assert_eq!(
-        config.tenants[0].places[&"ci".into()].policy.timeout,
-        Some(3600)
-    );
+    assert!(release.policy.labels.is_empty() && release.policy.annotations.is_empty());
+    let ci = &config.tenants[0].places[&"ci".into()];
+    assert_eq!(ci.policy.timeout, Some(3600));
+    assert_eq!(ci.policy.labels, ["example.com/*"]);
+    assert_eq!(ci.policy.annotations, ["example.com/*"]);
     let plugin = &config.plugins[0];
     assert_eq!(plugin.file, folder.path().join("plugins/trigger-map.wasm"));
     assert_eq!(plugin.settings, r#"{"rules":[]}"#);

@@ -260,7 +260,16 @@ async fn a_run_that_was_created_is_running_and_its_follow_ups_wait(bed: Bed) {
         .run_created(&claim, created.clone(), bed.now())
         .await;
     assert_eq!(made, Ok(Created::Recorded));
-    let again = bed.store.run_created(&claim, created, bed.now()).await;
+    let again = bed
+        .store
+        .run_created(&claim, created.clone(), bed.now())
+        .await;
+    assert_eq!(again, Ok(Created::Recorded), "it was said before");
+    let other = CreatedRun {
+        uid: "uid-2".to_owned(),
+        ..created
+    };
+    let again = bed.store.run_created(&claim, other, bed.now()).await;
     assert!(
         matches!(again, Err(ActError::NotWaiting { .. })),
         "{again:?}"

@@ -112,10 +112,10 @@ impl Bed {
     /// Appends a delivery, claims its lane and routes it.
     pub(crate) async fn routed(&self, new: NewDelivery, routes: &[&str]) -> Claim {
         let key = new.key.clone();
-        let lane = new.lane.to_string();
+        let lane = format!("|{}", new.lane);
         self.append_this(new).await;
         let mut claims = self.claim_all(Queue::Dispatch).await;
-        claims.retain(|claim| claim.lane == lane);
+        claims.retain(|claim| claim.lane.ends_with(&lane));
         let claim = claims.pop().unwrap();
         let routes = routes.iter().map(|route| (*route).into()).collect();
         self.store

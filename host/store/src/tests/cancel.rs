@@ -208,6 +208,7 @@ async fn a_run_whose_creator_died_meanwhile_is_stopped_in_case_it_is_there(bed: 
     let run = start("d1", "run", 'a', "main");
     decided(&bed, "d1", "main", vec![run.clone()]).await;
     let dead = bed.claim(Queue::Act).await;
+    bed.store.next_effect(&dead, bed.now()).await.unwrap();
     let order = cancel("d2", CancelScope::Earlier, "main", None);
     let committed = decided(&bed, "d2", "main", vec![order]).await;
     assert_eq!(committed.withdrawn, [run.id]);

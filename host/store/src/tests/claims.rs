@@ -34,7 +34,7 @@ async fn a_lane_is_held_by_one_worker_at_a_time(bed: Bed) {
     bed.append("d2").await;
     let first = claim(&bed, "one", MANY, 10).await;
     assert_eq!(first.len(), 1);
-    assert_eq!(first[0].lane, "main/1/refs/heads/main");
+    assert_eq!(first[0].lane, "acme/**|main/1/refs/heads/main");
     assert_eq!(first[0].tenant, Some("acme/**".into()));
     assert_eq!(claim(&bed, "two", MANY, 10).await, []);
     bed.release(first[0].clone()).await;

@@ -37,7 +37,7 @@ async fn a_process_appends_until_it_is_killed() {
                 let store = store.clone();
                 tokio::spawn(async move {
                     let mut new = delivery(&id, Timestamp(1_800_000_000_000));
-                    new.body = id.repeat(500).into_bytes();
+                    new.body = id.repeat(500).into();
                     store.append(new).await.map(|appended| (id, appended))
                 })
             })
@@ -239,7 +239,8 @@ async fn a_file_that_was_cut_short_is_damaged() {
         let mut new = delivery(&format!("d{number}"), bed.now());
         new.body = (0..5000u32)
             .flat_map(|at| (at * 7919 + number).to_le_bytes())
-            .collect();
+            .collect::<Vec<u8>>()
+            .into();
         bed.append_this(new).await;
     }
     bed.store.clone().close().await;

@@ -41,7 +41,7 @@ pub(crate) fn delivery(id: &str, now: Timestamp) -> NewDelivery {
         kind: "push".to_owned(),
         headers: vec![("x-gitlab-event".to_owned(), "Push Hook".to_owned())],
         body_digest: Digest::of(&body),
-        body,
+        body: body.into(),
         tenant: Some("acme/**".into()),
         project: Some((ProjectId(1), "acme/api".into())),
         lane: lane(1, "main"),

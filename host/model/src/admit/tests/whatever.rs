@@ -170,7 +170,7 @@ fn obeys(run: &RunOrder, place: &Place) {
                 for (key, _) in entries(value) {
                     let hosts = key.starts_with("penstock.dev/") || key == label::MANAGED_BY;
                     assert!(
-                        hosts || (!fork && allowed.iter().any(|it| glob(it, &key))),
+                        hosts || (!fork && allowed.iter().any(|it| glob(it, key))),
                         "{key}"
                     );
                 }

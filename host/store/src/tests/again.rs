@@ -1,0 +1,133 @@
+//! What people try again.
+
+use penstock_model::admit::Refusal;
+use penstock_model::run::RunState;
+
+use super::bed::Bed;
+use super::on_both;
+use super::world::{decision, delivery, key, ordering, start, status};
+use crate::{DeliveryOutcome, Queue, RetryError};
+
+on_both![
+    a_refused_run_is_queued_again,
+    a_refused_status_is_set_again,
+    a_decision_with_refusals_is_made_again,
+    a_decision_without_refusals_is_not_made_again,
+    a_delivery_without_a_path_is_found_by_its_own_lane,
+];
+
+async fn a_refused_run_is_queued_again(bed: Bed) {
+    let claim = bed.routed(delivery("d1", bed.now()), &["r"]).await;
+    let order = start("d1", "run", 'a', "main");
+    bed.store
+        .commit(&claim, ordering("d1", "r", vec![order.clone()]), bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    let claim = bed.claim(Queue::Act).await;
+    bed.store
+        .effect_refused(&claim, &order.id, "RBAC: no", vec![], bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    bed.store.retry_effect(&order.id, bed.now()).await.unwrap();
+    let run = bed.store.run(&order.id).await.unwrap().unwrap().run;
+    assert_eq!(
+        (run.state, run.reason.as_str(), run.finished_at),
+        (RunState::Queued, "", None)
+    );
+    let unfinished = bed.store.runs_unfinished(&"prod".into()).await.unwrap();
+    assert_eq!(unfinished.len(), 1);
+    let claim = bed.claim(Queue::Act).await;
+    let effect = bed.store.next_effect(&claim, bed.now()).await.unwrap();
+    assert_eq!(effect.unwrap().order, order);
+}
+
+async fn a_refused_status_is_set_again(bed: Bed) {
+    let claim = bed.routed(delivery("d1", bed.now()), &["r"]).await;
+    let order = status("d1", "one", 'a');
+    bed.store
+        .commit(&claim, ordering("d1", "r", vec![order.clone()]), bed.now())
+        .await
+        .unwrap();
+    let act = bed.claim(Queue::Act).await;
+    bed.store
+        .effect_refused(&act, &order.id, "403", vec![], bed.now())
+        .await
+        .unwrap();
+    bed.store.retry_effect(&order.id, bed.now()).await.unwrap();
+    let effect = bed.store.next_effect(&act, bed.now()).await.unwrap();
+    assert_eq!(effect.unwrap().order, order);
+    let again = bed.store.retry_effect(&order.id, bed.now()).await;
+    let said = again.unwrap_err().to_string();
+    assert!(said.ends_with("failed, died or was refused can be tried again"));
+}
+
+async fn a_decision_with_refusals_is_made_again(bed: Bed) {
+    let claim = bed.routed(delivery("d1", bed.now()), &["r", "s"]).await;
+    let mut decided = decision("d1", "r");
+    decided.admitted.refused.push(Refusal {
+        key: "deploy".into(),
+        path: "place".to_owned(),
+        rule: "there is no place `prod`".to_owned(),
+        remedy: "name another".to_owned(),
+        status_name: None,
+    });
+    bed.store.commit(&claim, decided, bed.now()).await.unwrap();
+    bed.store
+        .commit(&claim, decision("d1", "s"), bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    let retried = bed
+        .store
+        .retry_delivery(None, &"d1".into(), bed.now())
+        .await
+        .unwrap();
+    assert_eq!(retried.routes, [("r".into(), 2)]);
+    let claim = bed.claim(Queue::Dispatch).await;
+    let pending = bed.head(&claim).await;
+    assert_eq!(pending.delivery.outcome, DeliveryOutcome::Waiting);
+    assert_eq!((pending.routes.len(), pending.routes[0].attempt), (1, 2));
+    let again = bed
+        .store
+        .retry_delivery(None, &"d1".into(), bed.now())
+        .await;
+    assert!(
+        matches!(again, Err(RetryError::NothingToRetry { .. })),
+        "its new attempt waits: {again:?}"
+    );
+}
+
+async fn a_decision_without_refusals_is_not_made_again(bed: Bed) {
+    let claim = bed.routed(delivery("d1", bed.now()), &["r"]).await;
+    bed.store
+        .commit(&claim, decision("d1", "r"), bed.now())
+        .await
+        .unwrap();
+    let retried = bed
+        .store
+        .retry_delivery(None, &"d1".into(), bed.now())
+        .await;
+    assert!(matches!(retried, Err(RetryError::NothingToRetry { .. })));
+}
+
+async fn a_delivery_without_a_path_is_found_by_its_own_lane(bed: Bed) {
+    let mut new = delivery("d1", bed.now());
+    new.project = None;
+    bed.append_this(new).await;
+    let claim = bed.claim(Queue::Dispatch).await;
+    let lane = claim.lane.clone();
+    bed.store
+        .unrouted(&claim, &key("d1"), "no route", bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    bed.store
+        .retry_delivery(None, &"d1".into(), bed.now())
+        .await
+        .unwrap();
+    let claim = bed.claim(Queue::Dispatch).await;
+    assert_eq!(claim.lane, lane);
+    assert_eq!(bed.head(&claim).await.delivery.key, key("d1"));
+}
