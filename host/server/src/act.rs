@@ -44,6 +44,15 @@ pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> Aft
     After::GiveBack
 }
 
+/// The cluster crate's word for a denial by RBAC.
+const DENIED: &str = "denied";
+/// Pauses before a denial is believed. An API server that has just started denies what it will allow in a moment, when it has read its rules.
+const DENIAL_PAUSES: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
 /// What came of one try.
 enum Tried {
     Done(serde_json::Value),
@@ -142,7 +151,14 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
             order.cluster
         ));
     };
-    match cluster.create_run(order, id).await {
+    let mut pauses = DENIAL_PAUSES.into_iter();
+    let created = loop {
+        match (cluster.create_run(order, id).await, pauses.next()) {
+            (Err(error), Some(pause)) if error.kind() == DENIED => tokio::time::sleep(pause).await,
+            (answer, _) => break answer,
+        }
+    };
+    match created {
         Ok(created) => {
             let spec_digest = match created.stored.spec_digest() {
                 Ok(digest) => digest,
@@ -187,7 +203,14 @@ async fn stop_run(live: &Live, order: &StopOrder) -> Tried {
             order.cluster
         ));
     };
-    match cluster.stop_run(order).await {
+    let mut pauses = DENIAL_PAUSES.into_iter();
+    let stopped = loop {
+        match (cluster.stop_run(order).await, pauses.next()) {
+            (Err(error), Some(pause)) if error.kind() == DENIED => tokio::time::sleep(pause).await,
+            (answer, _) => break answer,
+        }
+    };
+    match stopped {
         Ok(stopped) => Tried::Done(json!({ "stopped": format!("{stopped:?}") })),
         Err(error) if error.is_transient() => Tried::Again {
             after: error.retry_after(),

@@ -20,6 +20,11 @@ pub const PROJECT: &str = "acme/api";
 /// A fork of it.
 pub const FORK: &str = "mallory/api";
 
+/// Changes the configuration before it is written.
+type Edit = Box<dyn FnOnce(&mut Value) + Send>;
+/// Changes the stand-in's world before it starts.
+type Seed = Box<dyn FnOnce(&mut World) + Send>;
+
 /// What a scene is made of.
 pub struct Builder {
     name: String,
@@ -34,8 +39,8 @@ pub struct Builder {
     version: Option<String>,
     forks: bool,
     data: Option<PathBuf>,
-    edits: Vec<Box<dyn FnOnce(&mut Value) + Send>>,
-    seeds: Vec<Box<dyn FnOnce(&mut World) + Send>>,
+    edits: Vec<Edit>,
+    seeds: Vec<Seed>,
 }
 
 impl Builder {
@@ -299,12 +304,7 @@ impl Keys {
     }
 }
 
-fn world(
-    keys: &Keys,
-    url: &str,
-    version: Option<&str>,
-    seeds: Vec<Box<dyn FnOnce(&mut World) + Send>>,
-) -> (World, u64, u64) {
+fn world(keys: &Keys, url: &str, version: Option<&str>, seeds: Vec<Seed>) -> (World, u64, u64) {
     let mut world = World::new();
     for user in ["alice", "maria", "mallory", "oscar"] {
         world.user(user);

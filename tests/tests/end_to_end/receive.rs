@@ -411,13 +411,14 @@ async fn a_spent_budget_answers_503_and_gives_way_when_it_is_free_again() {
         .start()
         .await;
     let made = push(&scene).delivery(scene.hook);
-    // Somebody announces a body as large as the budget and does not send it.
+    // Somebody sends nearly as much as the budget holds, and not the rest.
     let address = scene.url().trim_start_matches("http://").to_owned();
     let mut slow = tokio::net::TcpStream::connect(&address).await.unwrap();
     let head = format!(
         "POST /hooks/gitlab/main/acme HTTP/1.1\r\nhost: {address}\r\ncontent-length: 65536\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&[b' '; 65_000]).await.unwrap();
     let refused = until("a spent budget", async || {
         let answer = scene.poster().post(&made).await?;
         (answer.status == 503).then_some(answer)

@@ -85,7 +85,7 @@ async fn a_field_that_no_run_may_have_is_refused_with_its_path_and_a_remedy() {
         refused["path"]
             .as_str()
             .unwrap()
-            .starts_with("spec.taskRunTemplate.podTemplate")
+            .ends_with("spec.taskRunTemplate.podTemplate")
     );
     assert!(!refused["remedy"].as_str().unwrap().is_empty());
     let text = scene.penstock.text_command(&["explain", &delivery]).await;
