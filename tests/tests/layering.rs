@@ -1,5 +1,7 @@
 //! The crates know each other only as `docs/ARCHITECTURE.md` draws them, and what each crate alone may know stays its own.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};

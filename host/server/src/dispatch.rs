@@ -5,6 +5,7 @@
 
 mod decide;
 mod fetch;
+mod turns;
 mod world;
 
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::host::Host;
 use crate::lanes::After;
 use crate::live::{Instance, Live};
 use crate::status;
+
+pub use turns::Turns;
 
 /// Works through one lane until nothing is left to decide in it.
 pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> After {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::budget::ByteBudget;
 use crate::config::{Config, StoreConfig};
+use crate::dispatch::Turns;
 use crate::live::Live;
 use crate::metrics::Metrics;
 
@@ -27,6 +28,8 @@ pub struct Host {
     pub bodies: ByteBudget,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Turns of calls that share a plugin's state.
+    pub turns: Turns,
     /// This process among others, for claims.
     pub worker: String,
     live: ArcSwap<Live>,
@@ -53,6 +56,7 @@ impl Host {
             engine,
             bodies,
             metrics,
+            turns: Turns::default(),
             worker: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             live: ArcSwap::from_pointee(live),
             changed: Notify::new(),

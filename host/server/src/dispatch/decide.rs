@@ -16,8 +16,6 @@ use crate::host::Host;
 
 /// How often a call is made anew when the state changed under it.
 const CONFLICTS: u32 = 5;
-/// The longest pause after the first conflict, halved; it doubles with each.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 /// How often a call is made that passes its deadline.
 const DEADLINES: u32 = 3;
 
@@ -46,6 +44,12 @@ pub(super) async fn route(
         };
         let Some(_hand) = call.slot.hand() else {
             return step.put_off(&call).await;
+        };
+        // A call that lost its state to others is made again with nobody beside it.
+        let _turn = match call.state() {
+            None => None,
+            Some(whose) if conflicts == 0 => Some(host.turns.beside(whose).await),
+            Some(whose) => Some(host.turns.alone(whose).await),
         };
         let begun = Instant::now();
         let record = match call.ask().await {
@@ -77,9 +81,6 @@ pub(super) async fn route(
                         .plugin_failed(call.route.plugin.as_str(), failure.word());
                     return step.fail(failure.to_string(), Some(&call)).await;
                 }
-                // Calls that met once would meet again: a drawn pause parts them.
-                let most = CONFLICT_PAUSE * 2_u32.pow(conflicts);
-                tokio::time::sleep(most.mul_f64(rand::random())).await;
             }
             Err(CommitError::Store(error)) if !error.is_unavailable() => {
                 // The same answer would be refused for ever: it is the plugin's failure, not the store's.

@@ -16,6 +16,7 @@ use penstock_model::tenant::Place;
 use penstock_sandbox::CallInput;
 use penstock_store::{Decision, PendingRoute, Settlement};
 
+use super::super::turns::Whose;
 use super::super::world::CallWorld;
 use super::super::{Delivery, Unconfirmed, confirmed, moved};
 use super::decision;
@@ -308,6 +309,14 @@ impl Call {
             path: project.path.clone(),
             tenant: self.event.tenant.clone(),
         })
+    }
+
+    /// Whose state it may read and write; none where it has no right to any.
+    pub(super) fn state(&self) -> Option<Whose> {
+        let grant = self.loaded.plugin.grants().at(self.event.provenance.trust);
+        let project = self.event.scope.project().filter(|_| grant.state)?;
+        let plugin = self.route.plugin.clone();
+        Some((plugin, self.event.instance.clone(), project.id))
     }
 
     /// A failed status that says why nothing starts.
