@@ -35,10 +35,14 @@ pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> Aft
         let span = tracing::info_span!(
             "act", delivery.id = %effect.delivery.id, effect.id = %effect.order.id, effect.kind = kind(&effect.order)
         );
-        if let Err(error) = step(&host, &claim, effect).instrument(span).await {
-            tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
-            // The order may have been carried out and its end not kept: given back now, a cancel would take it for not begun.
-            return After::Lapse;
+        match step(&host, &claim, effect).instrument(span).await {
+            // The watch may have seen the run before its creation was told of: then it is settled already.
+            Ok(()) | Err(ActError::NotWaiting { .. }) => {}
+            Err(error) => {
+                tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
+                // The order may have been carried out and its end not kept: given back now, a cancel would take it for not begun.
+                return After::Lapse;
+            }
         }
     }
     After::GiveBack
