@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use duct::cmd;
 use serde::Deserialize;
 
 use crate::{cache, tools};
@@ -28,10 +27,10 @@ struct Ready {
 }
 
 impl ControlPlane {
-    /// Builds what is missing and starts it; `arguments` are those of the program `control-plane`.
+    /// Starts the program `control-plane` with these arguments; it builds Kubernetes and Tekton where they are missing. The program itself must have been built.
     ///
     /// # Errors
-    /// Go is missing, a program does not build, or the cluster does not become ready.
+    /// Go is missing, something does not build, or the cluster does not become ready.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         if std::env::var_os("KUBEBUILDER_ASSETS").is_none() {
             tools::must_have(
@@ -39,18 +38,6 @@ impl ControlPlane {
                 "Kubernetes and Tekton are built from their Go modules",
             )?;
         }
-        cmd!(
-            "cargo",
-            "build",
-            "--quiet",
-            "--package",
-            "penstock-control-plane",
-            "--bin",
-            "control-plane"
-        )
-        .env("CARGO_TARGET_DIR", cache::target()?)
-        .run()
-        .context("the program that runs the control plane does not build")?;
         let folder = tempfile::tempdir().context("can't make a temporary folder")?;
         let file = folder.path().join("ready.json");
         let mut child = Command::new(cache::target()?.join("debug/control-plane"))

@@ -25,7 +25,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     })?;
     let target = cache::target()?;
     part("programs", || {
-        cmd!("cargo", "build", "--workspace", "--bins")
+        // With the tests' own features, so that nothing is compiled twice.
+        cmd!("cargo", "build", "--workspace", "--bins", "--tests")
             .env("CARGO_TARGET_DIR", &target)
             .run()?;
         Ok(())
