@@ -34,7 +34,7 @@ impl Figure {
     /// One that should be at most this.
     pub(super) fn at_most(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
-            goal: Some(format!("<= {goal}")),
+            goal: Some(format!("<= {}", number(goal))),
             met: Some(value <= goal),
             ..Self::plain(name, value, unit)
         }
@@ -43,7 +43,7 @@ impl Figure {
     /// One that should be at least this.
     pub(super) fn at_least(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
-            goal: Some(format!(">= {goal}")),
+            goal: Some(format!(">= {}", number(goal))),
             met: Some(value >= goal),
             ..Self::plain(name, value, unit)
         }
@@ -183,7 +183,7 @@ mod tests {
         let report = Report::new("measure x".to_owned(), figures);
         let text = report.text();
         assert!(
-            text.contains("goal <= 1: MISSED") && text.contains("goal >= 1: met"),
+            text.contains("goal <= 1.00: MISSED") && text.contains("goal >= 1.00: met"),
             "{text}"
         );
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
