@@ -61,7 +61,18 @@ async fn a_pinned_control_plane_stays_on_its_core() {
     let processes = processes(plane.kubeconfig_path().parent().unwrap());
     assert_eq!(processes.len(), 3);
     for process in processes {
-        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        // Until it becomes the program itself, a process is still the `taskset` that pins it.
+        let pinned = async || {
+            let status = std::fs::read_to_string(process.join("status"))?;
+            Ok((!status.starts_with("Name:\ttaskset")).then_some(status))
+        };
+        let status = wait::until(
+            "the process to become its program",
+            Duration::from_secs(20),
+            pinned,
+        )
+        .await
+        .unwrap();
         assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
     }
 }
