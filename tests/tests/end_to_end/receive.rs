@@ -207,6 +207,15 @@ async fn a_body_that_gives_another_project_s_id_a_name_of_its_own_tenant_has_no_
     );
     scene.settled().await;
     assert!(scene.runs().await.is_empty());
+
+    // Nor does it take the project away from whose it is.
+    let own = scene
+        .gitlab
+        .push(Push::new("other/api", "topic", "oscar").write("a.txt", "theirs"));
+    let answer = scene.post(&own.delivery(scene.other_hook)).await;
+    let told = scene.outcome(&answer.delivery(), "unrouted").await;
+    let why = told["delivery"]["why"].as_str().unwrap();
+    assert!(why.contains("no route of the tenant `other/**`"), "{why}");
 }
 
 #[tokio::test]
