@@ -34,7 +34,7 @@ impl Figure {
     /// One that should be at most this.
     pub(super) fn at_most(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
-            goal: Some(format!("<= {}", number(goal))),
+            goal: Some(format!("<= {}", whole(goal))),
             met: Some(value <= goal),
             ..Self::plain(name, value, unit)
         }
@@ -43,7 +43,7 @@ impl Figure {
     /// One that should be at least this.
     pub(super) fn at_least(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
-            goal: Some(format!(">= {}", number(goal))),
+            goal: Some(format!(">= {}", whole(goal))),
             met: Some(value >= goal),
             ..Self::plain(name, value, unit)
         }
@@ -119,6 +119,11 @@ fn number(value: f64) -> String {
     }
 }
 
+/// A goal as it was written, and one that was computed to two digits.
+fn whole(goal: f64) -> String {
+    format!("{}", (goal * 100.0).round() / 100.0)
+}
+
 fn machine() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |text: &str, name: &str| {
@@ -183,7 +188,7 @@ mod tests {
         let report = Report::new("measure x".to_owned(), figures);
         let text = report.text();
         assert!(
-            text.contains("goal <= 1.00: MISSED") && text.contains("goal >= 1.00: met"),
+            text.contains("goal <= 1: MISSED") && text.contains("goal >= 1: met"),
             "{text}"
         );
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();

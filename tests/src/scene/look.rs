@@ -1,6 +1,7 @@
 //! Looks where a person would look.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use kube::Api;
 use kube::api::ListParams;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::Scene;
 use super::build::PROJECT;
 use crate::audit;
-use crate::wait::until;
+use crate::wait::LIMIT;
 
 /// Annotation of a run: the delivery.
 const DELIVERY: &str = "penstock.dev/delivery";
@@ -57,10 +58,8 @@ impl Scene {
     /// # Panics
     /// If it does not come, or if there are several.
     pub async fn run_of(&self, delivery: &str) -> DynamicObject {
-        let found = penstock_control_plane::wait::until(
-            "a run of the delivery",
-            crate::wait::LIMIT,
-            async || {
+        let found =
+            penstock_control_plane::wait::until("a run of the delivery", LIMIT, async || {
                 let mut found = self.runs().await;
                 found.retain(|run| annotation(run, DELIVERY) == delivery);
                 assert!(
@@ -69,8 +68,7 @@ impl Scene {
                     found.len()
                 );
                 Ok(found.pop())
-            },
-        );
+            });
         match found.await {
             Ok(run) => run,
             Err(error) => panic!("{error:#}\n{}", self.all_about(delivery).await),
@@ -82,12 +80,11 @@ impl Scene {
     /// # Panics
     /// If it does not come about; what there is instead is shown.
     pub async fn status(&self, commit: &str, name: &str, state: &str) -> Value {
-        let found =
-            penstock_control_plane::wait::until("the status", crate::wait::LIMIT, async || {
-                let rows = self.gitlab.statuses(PROJECT, commit);
-                let newest = rows.into_iter().rev().find(|row| row["name"] == name);
-                Ok(newest.filter(|row| row["status"] == state))
-            });
+        let found = penstock_control_plane::wait::until("the status", LIMIT, async || {
+            let rows = self.gitlab.statuses(PROJECT, commit);
+            let newest = rows.into_iter().rev().find(|row| row["name"] == name);
+            Ok(newest.filter(|row| row["status"] == state))
+        });
         found.await.unwrap_or_else(|error| {
             panic!(
                 "{error:#}: `{name}` is not {state}; there is {:#?}\nthe log ends with:\n{}",
@@ -130,11 +127,10 @@ impl Scene {
     /// # Panics
     /// If it does not come about.
     pub async fn outcome(&self, delivery: &str, outcome: &str) -> Value {
-        let found =
-            penstock_control_plane::wait::until("the outcome", crate::wait::LIMIT, async || {
-                let told = self.explain(delivery).await;
-                Ok((told["delivery"]["outcome"] == outcome).then_some(told))
-            });
+        let found = penstock_control_plane::wait::until("the outcome", LIMIT, async || {
+            let told = self.explain(delivery).await;
+            Ok((told["delivery"]["outcome"] == outcome).then_some(told))
+        });
         match found.await {
             Ok(told) => told,
             Err(error) => panic!(
@@ -145,34 +141,38 @@ impl Scene {
     }
 
     /// Waits until nothing is left to decide or to do; the deliveries by outcome.
+    ///
+    /// # Panics
+    /// If nothing moves on for as long as [`LIMIT`].
     pub async fn settled(&self) -> BTreeMap<String, u64> {
-        until("an empty outbox", async || {
-            let (_, text) = self.penstock.get("/metrics").await?;
-            let value = |line: &str| {
-                line.rsplit(' ')
-                    .next()
-                    .and_then(|it| it.parse::<f64>().ok())
-            };
-            let of = |name: &str| {
-                text.lines()
-                    .find(|line| line.starts_with(name))
-                    .and_then(value)
-            };
-            let counts: BTreeMap<String, u64> = text
+        let (mut before, mut since) = (Vec::new(), Instant::now());
+        loop {
+            let text = self
+                .penstock
+                .get("/metrics")
+                .await
+                .map(|(_, text)| text)
+                .unwrap_or_default();
+            if let Some(outcomes) = idle(&text) {
+                return outcomes;
+            }
+            let counts = ["penstock_deliveries", "penstock_effects_total"];
+            let now: Vec<String> = text
                 .lines()
-                .filter_map(|line| {
-                    let (state, count) = line
-                        .strip_prefix("penstock_deliveries{state=\"")?
-                        .split_once("\"}")?;
-                    Some((state.to_owned(), count.trim().parse().ok()?))
-                })
+                .filter(|line| counts.iter().any(|name| line.starts_with(name)))
+                .map(str::to_owned)
                 .collect();
-            let idle = of("penstock_oldest_effect_seconds")? == 0.0
-                && of("penstock_oldest_undecided_delivery_seconds")? == 0.0
-                && counts.get("waiting").is_none_or(|count| *count == 0);
-            idle.then_some(counts)
-        })
-        .await
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+            assert!(
+                since.elapsed() < LIMIT,
+                "nothing moves on, and something is left to do:\n{}\nthe log ends with:\n{}",
+                before.join("\n"),
+                self.penstock.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
     }
 
     /// Accounts that created runs in the namespace, by the run's name, from the API server's audit log.
@@ -195,6 +195,27 @@ impl Scene {
             self.penstock.log_tail()
         )
     }
+}
+
+/// The deliveries by outcome, if the metrics say that nothing is left to decide or to do.
+fn idle(metrics: &str) -> Option<BTreeMap<String, u64>> {
+    let age = |name: &str| -> Option<f64> {
+        let line = metrics.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let outcomes: BTreeMap<String, u64> = metrics
+        .lines()
+        .filter_map(|line| {
+            let (state, count) = line
+                .strip_prefix("penstock_deliveries{state=\"")?
+                .split_once("\"}")?;
+            Some((state.to_owned(), count.trim().parse().ok()?))
+        })
+        .collect();
+    let idle = age("penstock_oldest_effect_seconds")? == 0.0
+        && age("penstock_oldest_undecided_delivery_seconds")? == 0.0
+        && outcomes.get("waiting").is_none_or(|count| *count == 0);
+    idle.then_some(outcomes)
 }
 
 /// An annotation of a run; empty if it has none of this name.
