@@ -194,7 +194,10 @@ impl Builder {
 
         let kubeconfig = place.host_kubeconfig();
         let host_token = bearer(&kubeconfig);
-        let write = |name: &str, text: &str| secret_file(folder.path(), name, text);
+        // Apart from the store: the host watches the folders of secrets, and the store changes all the time.
+        let mounted = folder.path().join("secrets");
+        std::fs::create_dir(&mounted).expect("a folder");
+        let write = |name: &str, text: &str| secret_file(&mounted, name, text);
         let mut config = json!({
             "listen": url.trim_start_matches("http://"),
             "public-url": "https://penstock.example.com",

@@ -61,10 +61,11 @@ async fn a_pinned_control_plane_stays_on_its_core() {
     let processes = processes(plane.kubeconfig_path().parent().unwrap());
     assert_eq!(processes.len(), 3);
     for process in processes {
-        // Until it becomes the program itself, a process is still the `taskset` that pins it.
+        // Until it becomes the program itself, a process is `setpriv`, and then the `taskset` that pins it.
         let pinned = async || {
             let status = std::fs::read_to_string(process.join("status"))?;
-            Ok((!status.starts_with("Name:\ttaskset")).then_some(status))
+            let before = ["Name:\tsetpriv", "Name:\ttaskset"];
+            Ok((!before.iter().any(|name| status.starts_with(name))).then_some(status))
         };
         let status = wait::until(
             "the process to become its program",
