@@ -150,6 +150,8 @@ impl<'a> Asked<'a> {
             | Lookup::History { .. }
             | Lookup::Fetch(_)
             | Lookup::StateGet(_)
+            | Lookup::StatePut(_)
+            | Lookup::StateDelete(_)
             | Lookup::StateKeys { .. } => Err(invalid("this is no question for GitLab")),
         }
     }

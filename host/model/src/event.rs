@@ -210,6 +210,9 @@ pub struct RunFinished {
     pub run: Run,
     /// How many run-finished events led here.
     pub depth: u32,
+    /// The first task of the pipeline that failed, by its name there.
+    #[serde(default)]
+    pub failed_task: Option<String>,
 }
 
 /// A GitLab CI job, a person or an incoming webhook asks for a run.

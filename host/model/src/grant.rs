@@ -164,7 +164,10 @@ impl Grant {
                 })?;
                 needs(self.fetch.contains(host), &format!("fetch: [{host}]"))
             }
-            Lookup::StateGet(_) | Lookup::StateKeys { .. } => needs(self.state, "state: true"),
+            Lookup::StateGet(_)
+            | Lookup::StatePut(_)
+            | Lookup::StateDelete(_)
+            | Lookup::StateKeys { .. } => needs(self.state, "state: true"),
         }
     }
 }

@@ -134,6 +134,10 @@ pub enum Lookup {
     Fetch(String),
     /// `state.get`
     StateGet(String),
+    /// `state.put` of a key, where it was not allowed: a write that was is in the record's state.
+    StatePut(String),
+    /// `state.delete` of a key, where it was not allowed.
+    StateDelete(String),
     /// `state.keys`
     StateKeys {
         /// What they begin with.

@@ -24,9 +24,9 @@ use crate::world::{Asked, World};
 pub(crate) enum Allowed {
     /// What is granted.
     Granted(Arc<Grant>),
-    /// Whatever is asked: the answers come from a record, denials among them. Writes to the state leave no answer, so whether they were granted is told apart.
+    /// Whatever is asked: the answers come from a record, denials among them. Only a write of the state that was denied left an answer.
     Recorded {
-        /// They were.
+        /// Writes of the state were granted.
         state: bool,
     },
     /// Only to write to the log: the settings are being checked.
@@ -77,7 +77,7 @@ impl Caller {
         self.add(bytes)
     }
 
-    /// Counts bytes that go to the guest, where the function has no word for 'too large'.
+    /// Counts bytes that go to the guest without a question to the world.
     pub(crate) fn give(&mut self, bytes: u64) -> Result<(), Stop> {
         self.take(bytes)
     }
@@ -111,40 +111,38 @@ impl Caller {
         }
     }
 
-    /// Writes or removes a key of the state, in this call's overlay.
-    pub(crate) fn write_state(
+    /// Writes or removes a key of the state, in this call's overlay. `lookup` is the question that a write that is not allowed leaves in the record.
+    pub(crate) async fn write_state(
         &mut self,
         key: String,
         write: StateWrite,
-        function: &str,
-    ) -> Result<(), Stop> {
+        lookup: Lookup,
+    ) -> Result<Result<(), LookupError>, Stop> {
+        let refused = match &self.allowed {
+            Allowed::Recorded { state } => !state,
+            Allowed::Granted(_) | Allowed::LogOnly => self.denied(&lookup).is_some(),
+        };
+        if refused {
+            return match self.ask(lookup).await? {
+                Ok(_) => Err(Stop::fault("a write of the state was answered")),
+                Err(error) => Ok(Err(error)),
+            };
+        }
         self.count()?;
         self.take(
             key.weigh()
                 .saturating_add(write.value.as_ref().map_or(0, |it| it.0.len() as u64)),
         )?;
-        let denied = match &self.allowed {
-            Allowed::Recorded { state: true } => None,
-            Allowed::Recorded { state: false } => Grant::default()
-                .allows(&Lookup::StateGet(String::new()))
-                .err(),
-            Allowed::Granted(_) | Allowed::LogOnly => self.denied(&Lookup::StateGet(String::new())),
-        };
-        if let Some(words) = denied {
-            return Err(Stop::trap(format!(
-                "{} (asked by `{function}`)",
-                LookupError::Denied(words)
+        if !self.keeps_state {
+            return Ok(Err(LookupError::Invalid(
+                "state is kept for projects, and the event is of none".to_owned(),
             )));
         }
-        if !self.keeps_state {
-            return Err(Stop::Failure(Failure::BadAnswer {
-                message: format!(
-                    "state: it is kept for projects, and the event is of none (asked by `{function}`)"
-                ),
-            }));
-        }
         let limits = Arc::clone(&self.limits);
-        self.state.write(key, write, &limits).map_err(Stop::Failure)
+        self.state
+            .write(key, write, &limits)
+            .map(Ok)
+            .map_err(Stop::Failure)
     }
 
     /// Asks, and records what was answered.
@@ -176,19 +174,6 @@ impl Caller {
             Some(Err(error)) => Ok(Err(error.clone())),
             None => Err(Stop::fault("a host call was not recorded")),
         }
-    }
-
-    /// Asks where the contract has no word for an error: one ends the call.
-    pub(crate) async fn ask_plain(&mut self, lookup: Lookup) -> Result<&Answer, Stop> {
-        let limit = self.limits.host_call_bytes;
-        let name = name(&lookup);
-        self.ask(lookup).await?.map_err(|error| match error {
-            LookupError::TooLarge(_) => Stop::Failure(Failure::HostBytesExceeded {
-                what: "one host call".to_owned(),
-                limit,
-            }),
-            error => Stop::trap(format!("{error} (asked by `{name}`)")),
-        })
     }
 
     /// What is found of the state where there is none. A call that is made again has it in its record.
@@ -267,6 +252,8 @@ pub(crate) fn name(lookup: &Lookup) -> &'static str {
         Lookup::History { .. } => "history.summarize",
         Lookup::Fetch(_) => "fetch.get",
         Lookup::StateGet(_) => "state.get",
+        Lookup::StatePut(_) => "state.put",
+        Lookup::StateDelete(_) => "state.delete",
         Lookup::StateKeys { .. } => "state.keys",
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use penstock_model::grant::Grant;
 use penstock_model::id::Digest;
 use penstock_model::lookup::{HostFault, Lookup};
-use penstock_model::record::{DecisionRecord, Failure, HostCall, Outcome};
+use penstock_model::record::{DecisionRecord, HostCall, Outcome};
 
 use crate::ask::{self, Allowed};
 use crate::plugin::{CallInput, Plugin};
@@ -162,11 +162,12 @@ pub async fn replay(plugin: &Plugin, record: &DecisionRecord) -> Result<Verdict,
     })
 }
 
-/// A write to the state leaves no host call, so a denied one shows only in how the call ended.
+/// A write of the state leaves a host call only where it was denied.
 fn state_was_denied(record: &DecisionRecord) -> bool {
-    matches!(&record.outcome, Outcome::Failure(Failure::Trap { message })
-        if message.starts_with("denied: ")
-            && (message.ends_with("`state.put`)") || message.ends_with("`state.delete`)")))
+    record
+        .calls
+        .iter()
+        .any(|call| matches!(call.lookup, Lookup::StatePut(_) | Lookup::StateDelete(_)))
 }
 
 fn compare_prefix(again: &DecisionRecord, record: &DecisionRecord) -> Verdict {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use penstock_model::limits::Limits;
-use penstock_model::lookup::{Content, StateValue};
+use penstock_model::lookup::{Content, LookupError, StateValue};
 use penstock_model::record::{Failure, StateChange, StateWrite};
 
 /// Bytes of a key.
@@ -13,12 +13,28 @@ const KEY: usize = 512;
 /// Keys that one listing gives at most, whatever a guest asks for.
 const LISTED: u32 = 1_000;
 
-/// Refuses a key, or the beginning of one, that holds a control character: people read keys, and Postgres takes no NUL.
-pub(crate) fn printable(what: &str, text: &str) -> Result<(), Failure> {
+/// Refuses a key that can't be one.
+pub(crate) fn key(text: &str) -> Result<(), LookupError> {
+    if text.is_empty() || text.len() > KEY {
+        return Err(LookupError::Invalid(format!(
+            "state: a key has 1 to {KEY} bytes, and this one has {}",
+            text.len()
+        )));
+    }
+    printable("state: a key", text)
+}
+
+/// Refuses the beginning of keys that no key can have.
+pub(crate) fn prefix(text: &str) -> Result<(), LookupError> {
+    printable("state: the beginning of a key", text)
+}
+
+/// People read keys, and Postgres takes no NUL.
+fn printable(what: &str, text: &str) -> Result<(), LookupError> {
     if text.contains(char::is_control) {
-        return Err(Failure::BadAnswer {
-            message: format!("{what} holds a control character"),
-        });
+        return Err(LookupError::Invalid(format!(
+            "{what} holds a control character"
+        )));
     }
     Ok(())
 }
@@ -81,7 +97,7 @@ impl Overlay {
         keys.into_iter().take(limit).collect()
     }
 
-    /// Writes or removes a key.
+    /// Writes or removes a [`key`].
     pub(crate) fn write(
         &mut self,
         key: String,
@@ -92,15 +108,6 @@ impl Overlay {
             let value = write.value.as_ref().map_or(0, |it| it.0.len());
             u64::try_from(key.len().saturating_add(value)).unwrap_or(u64::MAX)
         };
-        if key.is_empty() || key.len() > KEY {
-            return Err(Failure::BadAnswer {
-                message: format!(
-                    "state: a key has 1 to {KEY} bytes, and this one has {}",
-                    key.len()
-                ),
-            });
-        }
-        printable("state: a key", &key)?;
         let before = self.change.written.get(&key).map(|it| size(&key, it));
         let keys = self.change.written.len() + usize::from(before.is_none());
         if u64::try_from(keys).unwrap_or(u64::MAX) > u64::from(limits.state_keys) {
@@ -180,14 +187,14 @@ mod tests {
 
     #[test]
     fn a_key_with_a_control_character_is_refused() {
-        for key in ["a\0", "\n", "a\u{7f}b", "\u{85}"] {
-            let failure = put(&mut Overlay::default(), key, None).unwrap_err();
-            assert!(
-                matches!(&failure, Failure::BadAnswer { message } if message == "state: a key holds a control character"),
-                "{failure}"
-            );
+        for text in ["a\0", "\n", "a\u{7f}b", "\u{85}"] {
+            let expect = "state: a key holds a control character".to_owned();
+            assert_eq!(key(text), Err(LookupError::Invalid(expect)));
+            assert!(prefix(text).is_err());
         }
-        assert!(put(&mut Overlay::default(), "ä/ b", None).is_ok());
+        assert_eq!(key("ä/ b"), Ok(()));
+        assert_eq!(prefix(""), Ok(()));
+        assert!(key("").is_err() && key(&"k".repeat(KEY + 1)).is_err());
     }
 
     #[test]
@@ -228,6 +235,5 @@ mod tests {
         assert!(
             matches!(write("l", b""), Err(Failure::StateExceeded { what, .. }) if what == "keys")
         );
-        assert!(matches!(write("", b""), Err(Failure::BadAnswer { .. })));
     }
 }

@@ -18,8 +18,6 @@ mod bindings {
         imports: {
             "penstock:plugin/log.write": trappable,
             "penstock:plugin/config.settings": trappable,
-            "penstock:plugin/state.put": trappable,
-            "penstock:plugin/state.delete": trappable,
             default: async | trappable,
         },
         exports: { default: async },

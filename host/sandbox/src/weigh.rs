@@ -132,6 +132,8 @@ impl Weigh for Lookup {
             | Self::History { pipeline: text, .. }
             | Self::Fetch(text)
             | Self::StateGet(text)
+            | Self::StatePut(text)
+            | Self::StateDelete(text)
             | Self::StateKeys { prefix: text, .. } => text.weigh(),
         }
     }
@@ -314,7 +316,7 @@ impl Weigh for EventKind {
             Self::Request(it) => {
                 sum(&[&it.name, &it.parameters, &it.source]) + it.ref_name.as_str().weigh()
             }
-            Self::RunFinished(it) => it.run.weigh(),
+            Self::RunFinished(it) => it.run.weigh() + it.failed_task.weigh(),
             Self::Other(word) => word.weigh(),
         }
     }

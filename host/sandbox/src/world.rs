@@ -39,7 +39,8 @@ pub type Asked = Result<Result<Answer, LookupError>, HostFault>;
 /// | `StateGet` | `State` |
 /// | `StateKeys` | `Keys`: the first `limit` keys with the prefix, by their bytes; never asked for more than 1,000 and as many as the call removed |
 ///
-/// `StateGet` and `StateKeys` come only for events of a project, and their texts hold no control characters.
+/// `StateGet` and `StateKeys` come only for events of a project, and their texts hold no control characters. `StatePut` and `StateDelete` never come: they are
+/// what a denied write leaves in a record.
 pub trait World: Send + Sync {
     /// Answers.
     ///

@@ -116,6 +116,9 @@ fn matched(
     context: &Context<'_, '_>,
 ) -> Result<Actions, Miss> {
     let rule = compiled.rule;
+    if let Some(why) = facts.withheld(compiled.needs()) {
+        return Err(Miss::Condition(why));
+    }
     let mut extensions = Map::new();
     let mut failed = None;
     let mut scope = context.new_inner_scope();

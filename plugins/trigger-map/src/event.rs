@@ -158,7 +158,7 @@ pub(crate) fn view(event: &Event) -> Value {
                 "parameters": pairs(&it.parameters),
             }),
         ),
-        EventKind::RunFinished(it) => put("run", run(&it.run, it.depth)),
+        EventKind::RunFinished(it) => put("run", run(it)),
         EventKind::Other(name) => put("other", json!(name)),
     }
     view
@@ -192,7 +192,7 @@ pub(crate) fn sample() -> Value {
         "request": { "name": "", "source": "", "parameters": null },
         "run": {
             "id": "", "plugin": "", "key": "", "pipeline": "", "place": "", "state": "", "reason": "",
-            "web_url": "", "results": null, "depth": 0,
+            "web_url": "", "results": null, "depth": 0, "failed_task": "",
         },
     })
 }
@@ -287,7 +287,8 @@ fn note(note: &events::Note) -> Value {
     })
 }
 
-fn run(run: &events::Run, depth: u32) -> Value {
+fn run(event: &events::RunFinished) -> Value {
+    let run = &event.run;
     let state = match run.state {
         RunState::Queued => "queued",
         RunState::Gated => "gated",
@@ -302,7 +303,8 @@ fn run(run: &events::Run, depth: u32) -> Value {
         "id": run.id, "plugin": run.plugin, "key": run.key, "pipeline": run.pipeline,
         "place": run.place, "state": state, "reason": run.reason,
         "web_url": run.web_url.as_deref().unwrap_or_default(),
-        "results": pairs(&run.results), "depth": depth,
+        "results": pairs(&run.results), "depth": event.depth,
+        "failed_task": event.failed_task.as_deref().unwrap_or_default(),
     })
 }
 

@@ -380,6 +380,8 @@ mod tests {
             headers: serde_json::json!({}),
             context: Value::Null,
             changes: None,
+            no_body: None,
+            no_headers: None,
         };
         let context = compiler.context(&facts).unwrap();
         for name in names::FUNCTIONS {

@@ -11,9 +11,15 @@ use crate::event;
 /// What the rules ask the host. The plugin asks it by its imports; a test answers itself.
 pub trait World {
     /// The body as GitLab sent it, as JSON text; `null` where there was none.
-    fn payload(&self) -> String;
+    ///
+    /// # Errors
+    /// Why it is not to be had, for a person.
+    fn payload(&self) -> Result<String, String>;
     /// The headers of the delivery, without credentials.
-    fn headers(&self) -> Vec<(String, String)>;
+    ///
+    /// # Errors
+    /// Why they are not to be had, for a person.
+    fn headers(&self) -> Result<Vec<(String, String)>, String>;
     /// The changed paths.
     ///
     /// # Errors
@@ -102,6 +108,10 @@ pub(crate) struct Facts {
     pub(crate) context: Value,
     /// None: no rule asks. An error says why there are none.
     pub(crate) changes: Option<Result<Value, String>>,
+    /// Why there is no body, where a rule asks and the host refuses: such as for an event from a fork.
+    pub(crate) no_body: Option<String>,
+    /// Why there are no headers.
+    pub(crate) no_headers: Option<String>,
 }
 
 impl Facts {
@@ -110,21 +120,29 @@ impl Facts {
         world: &dyn World,
         needs: Needs,
     ) -> Result<Self, PluginError> {
-        let body = if needs.body {
-            serde_json::from_str(&world.payload())
-                .map_err(|error| PluginError::Other(format!("the payload is not JSON: {error}")))?
-        } else {
-            Value::Null
-        };
-        let headers: BTreeMap<String, String> = if needs.headers {
-            world
-                .headers()
-                .into_iter()
-                .map(|(name, value)| (name.to_ascii_lowercase(), value))
-                .collect()
-        } else {
-            BTreeMap::new()
-        };
+        let (mut body, mut no_body) = (Value::Null, None);
+        if needs.body {
+            match world.payload() {
+                Ok(text) => {
+                    body = serde_json::from_str(&text).map_err(|error| {
+                        PluginError::Other(format!("the payload is not JSON: {error}"))
+                    })?;
+                }
+                Err(why) => no_body = Some(why),
+            }
+        }
+        let (mut headers, mut no_headers) = (BTreeMap::new(), None);
+        if needs.headers {
+            match world.headers() {
+                Ok(pairs) => {
+                    headers = pairs
+                        .into_iter()
+                        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+                        .collect();
+                }
+                Err(why) => no_headers = Some(why),
+            }
+        }
         Ok(Self {
             event: event::view(event),
             body,
@@ -133,7 +151,17 @@ impl Facts {
             changes: needs
                 .changes
                 .then(|| world.changes().map(|it| changes(&it))),
+            no_body,
+            no_headers,
         })
+    }
+
+    /// What a rule needs and the host refuses to give, and why. Such a rule does not match: its defaults are not for this.
+    pub(crate) fn withheld(&self, needs: Needs) -> Option<String> {
+        let body = self.no_body.as_ref().filter(|_| needs.body);
+        let headers = self.no_headers.as_ref().filter(|_| needs.headers);
+        body.map(|why| format!("the payload is not to be had: {why}"))
+            .or_else(|| headers.map(|why| format!("the headers are not to be had: {why}")))
     }
 
     /// The value of a root. That of `extensions` belongs to a rule and is not here.

@@ -29,12 +29,12 @@ impl Trigger for TriggerMap {
 struct Host;
 
 impl World for Host {
-    fn payload(&self) -> String {
-        delivery::payload()
+    fn payload(&self) -> Result<String, String> {
+        delivery::payload().map_err(|error| error.describe())
     }
 
-    fn headers(&self) -> Vec<(String, String)> {
-        delivery::headers()
+    fn headers(&self) -> Result<Vec<(String, String)>, String> {
+        delivery::headers().map_err(|error| error.describe())
     }
 
     fn changes(&self) -> Result<Changes, String> {

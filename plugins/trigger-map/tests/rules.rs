@@ -313,6 +313,27 @@ fn changed_paths_that_are_not_to_be_had_are_a_reason() {
 }
 
 #[test]
+fn a_rule_that_needs_what_is_withheld_does_not_match_and_others_do() {
+    let asked = Asked {
+        withheld: Some("denied: no grant `delivery: true`".to_owned()),
+        ..Asked::default()
+    };
+    for needs in ["body.ref != ''", "size(headers) > 0"] {
+        let settings = rule(json!({ "when": needs }));
+        let plan = decide(&settings, &push("main"), &asked).unwrap();
+        assert!(plan.effects.is_empty());
+        assert!(
+            plan.reasons[0].contains("not to be had: denied: no grant"),
+            "{:?}",
+            plan.reasons
+        );
+    }
+    let settings = rule(json!({ "when": "event.branch == 'main'" }));
+    let plan = decide(&settings, &push("main"), &asked).unwrap();
+    assert_eq!(plan.effects.len(), 1);
+}
+
+#[test]
 fn renamed_files_count_by_both_names() {
     let changes = Changes {
         renamed: vec![("old.rs".to_owned(), "new.rs".to_owned())],

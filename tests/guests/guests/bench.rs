@@ -29,7 +29,9 @@ struct Bench;
 
 impl Trigger for Bench {
     fn decide(_event: Event) -> Result<Plan, PluginError> {
-        let push: Push = serde_json::from_str(&delivery::payload())
+        let payload =
+            delivery::payload().map_err(|error| PluginError::lookup("the payload", &error))?;
+        let push: Push = serde_json::from_str(&payload)
             .map_err(|error| PluginError::Other(format!("the payload is not a push: {error}")))?;
         let files: usize = push.commits.iter().map(|it| it.modified.len()).sum();
         let last = push.commits.last().map_or("", |it| it.id.as_str());

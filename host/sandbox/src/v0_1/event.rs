@@ -146,6 +146,7 @@ fn kind(kind: &model::EventKind) -> wit::EventKind {
         model::EventKind::RunFinished(it) => wit::EventKind::RunFinished(wit::RunFinished {
             run: run(&it.run),
             depth: it.depth,
+            failed_task: it.failed_task.clone(),
         }),
         model::EventKind::Other(word) => wit::EventKind::Other(word.clone()),
     }

@@ -7,12 +7,12 @@ use penstock_model::id::{CommitId, UserId};
 use penstock_model::lookup::{Answer, Content, Lookup, LookupError, RunFilter, Source};
 use penstock_model::record::{LogLine, StateWrite};
 
-use super::answer;
 use super::wit::{
-    cluster_read, config, delivery, effects, events, fetch, gitlab_read, history, log, state, types,
+    cluster_read, config, delivery, effects, events, fetch, gitlab_read, history, log, types,
 };
+use super::{answer, wit};
 use crate::ask::{Allowed, Caller};
-use crate::state::printable;
+use crate::state;
 use crate::stop::Stop;
 use crate::weigh::Weigh;
 
@@ -26,6 +26,15 @@ impl Caller {
             Ok(answer) => Ok(Ok(read(answer)?)),
             Err(error) => Ok(Err(answer::error(error))),
         }
+    }
+
+    /// Writes a key of the state.
+    async fn write(&mut self, key: String, write: StateWrite, lookup: Lookup) -> Told<()> {
+        if let Err(error) = state::key(&key) {
+            return self.malformed(error);
+        }
+        let written = self.write_state(key, write, lookup).await?;
+        Ok(written.map_err(answer::error))
     }
 
     /// A question that can't be asked: counted, and answered without the world.
@@ -107,17 +116,16 @@ impl config::Host for Caller {
 }
 
 impl delivery::Host for Caller {
-    async fn payload(&mut self) -> wasmtime::Result<String> {
-        Ok(answer::text(self.ask_plain(Lookup::Payload).await?)?)
+    async fn payload(&mut self) -> Told<String> {
+        self.look(Lookup::Payload, answer::text).await
     }
 
-    async fn at(&mut self, pointer: String) -> wasmtime::Result<Option<String>> {
-        let answer = self.ask_plain(Lookup::PayloadAt(pointer)).await?;
-        Ok(answer::part(answer)?)
+    async fn at(&mut self, pointer: String) -> Told<Option<String>> {
+        self.look(Lookup::PayloadAt(pointer), answer::part).await
     }
 
-    async fn headers(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(answer::headers(self.ask_plain(Lookup::Headers).await?)?)
+    async fn headers(&mut self) -> Told<Vec<(String, String)>> {
+        self.look(Lookup::Headers, answer::headers).await
     }
 }
 
@@ -209,8 +217,8 @@ impl gitlab_read::Host for Caller {
 }
 
 impl cluster_read::Host for Caller {
-    async fn places(&mut self) -> wasmtime::Result<Vec<cluster_read::Place>> {
-        Ok(answer::places(self.ask_plain(Lookup::Places).await?)?)
+    async fn places(&mut self) -> Told<Vec<cluster_read::Place>> {
+        self.look(Lookup::Places, answer::places).await
     }
 
     async fn runs(
@@ -252,50 +260,64 @@ impl fetch::Host for Caller {
     }
 }
 
-impl state::Host for Caller {
-    async fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        printable("state: a key", &key).map_err(Stop::Failure)?;
+impl wit::state::Host for Caller {
+    async fn get(&mut self, key: String) -> Told<Option<Vec<u8>>> {
+        if let Err(error) = state::key(&key) {
+            return self.malformed(error);
+        }
         if let Some(known) = self.state.known(&key) {
             let value = known.map(|it| it.0.clone());
             self.count()?;
             let bytes = value.as_ref().map_or(0, Vec::len) as u64;
             self.give(bytes.saturating_add(key.weigh()))?;
-            return Ok(value);
+            return Ok(Ok(value));
         }
-        let answer = self.ask_plain(Lookup::StateGet(key.clone())).await?;
-        let value = answer::state(answer)?;
+        let value = match self
+            .look(Lookup::StateGet(key.clone()), answer::state)
+            .await?
+        {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(error)),
+        };
         if !self.keeps_state {
             // There is nothing that a commit could compare.
-            return Ok(value.map(|it| it.value.0));
+            return Ok(Ok(value.map(|it| it.value.0)));
         }
-        Ok(self.state.read(key, value).map(|it| it.0))
+        Ok(Ok(self.state.read(key, value).map(|it| it.0)))
     }
 
-    fn put(&mut self, key: String, value: Vec<u8>, days: Option<u32>) -> wasmtime::Result<()> {
+    async fn put(&mut self, key: String, value: Vec<u8>, days: Option<u32>) -> Told<()> {
+        let lookup = Lookup::StatePut(key.clone());
         let value = Some(Content(value));
-        Ok(self.write_state(key, StateWrite { value, days }, "state.put")?)
+        self.write(key, StateWrite { value, days }, lookup).await
     }
 
-    fn delete(&mut self, key: String) -> wasmtime::Result<()> {
+    async fn delete(&mut self, key: String) -> Told<()> {
+        let lookup = Lookup::StateDelete(key.clone());
         let nothing = StateWrite {
             value: None,
             days: None,
         };
-        Ok(self.write_state(key, nothing, "state.delete")?)
+        self.write(key, nothing, lookup).await
     }
 
-    async fn keys(&mut self, prefix: String, limit: u32) -> wasmtime::Result<Vec<String>> {
-        printable("state: the beginning of a key", &prefix).map_err(Stop::Failure)?;
+    async fn keys(&mut self, prefix: String, limit: u32) -> Told<Vec<String>> {
+        if let Err(error) = state::prefix(&prefix) {
+            return self.malformed(error);
+        }
         let asked = self.state.to_ask(&prefix, limit);
         let lookup = Lookup::StateKeys {
             prefix: prefix.clone(),
             limit: asked,
         };
-        let found = answer::keys(self.ask_plain(lookup).await?)?;
+        let found = match self.look(lookup, answer::keys).await? {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
         if !self.keeps_state {
-            return Ok(found);
+            return Ok(Ok(found));
         }
-        Ok(self.state.list(&prefix, limit, asked, found))
+        Ok(Ok(self.state.list(&prefix, limit, asked, found)))
     }
 }
 

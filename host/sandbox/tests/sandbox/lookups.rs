@@ -5,10 +5,9 @@ use std::sync::Arc;
 use penstock_model::grant::Grant;
 use penstock_model::limits::Limits;
 use penstock_model::lookup::{Answer, Lookup, LookupError};
-use penstock_model::record::Failure;
 use penstock_sandbox::{Asked, BoxFuture, World};
 
-use crate::stage::{Told, decide, failure, fault, input, misbehave, reasons, usual};
+use crate::stage::{Told, decide, fault, input, misbehave, reasons, usual};
 
 const ECHO: &str = r#"{"do":"echo-lookups"}"#;
 
@@ -69,20 +68,27 @@ async fn what_is_not_granted_is_denied_before_the_world_is_asked() {
 }
 
 #[tokio::test]
-async fn a_denial_that_the_contract_has_no_word_for_ends_the_call() {
-    let mut input = input(r#"{"do":"state-count"}"#);
+async fn without_a_grant_every_function_answers_denied_and_the_plugin_goes_on() {
+    let mut input = input(ECHO);
     input.grant = Arc::new(Grant::default());
+    let world = Told::new(usual);
     let record = misbehave(Limits::default())
-        .decide(input, Told::new(usual))
+        .decide(input, world.clone())
         .await
         .unwrap();
-    let Failure::Trap { message } = failure(&record) else {
-        panic!("{:?}", record.outcome);
+    for told in reasons(&record).iter().skip(1) {
+        assert!(told.contains("Denied("), "{told}");
+    }
+    assert_eq!(world.asked(), []);
+    assert!(record.state.written.is_empty());
+    let denied = |lookup: &Lookup| {
+        record.calls.iter().any(|call| {
+            call.lookup == *lookup && matches!(call.answer, Err(LookupError::Denied(_)))
+        })
     };
-    assert!(
-        message.starts_with("denied: the plugin has no grant `state: true`"),
-        "{message}"
-    );
+    assert!(denied(&Lookup::StatePut("echo/one".into())));
+    assert!(denied(&Lookup::StateDelete("echo/two".into())));
+    assert!(denied(&Lookup::Places) && denied(&Lookup::Payload));
 }
 
 #[tokio::test]

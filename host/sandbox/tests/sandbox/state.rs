@@ -1,12 +1,13 @@
 //! The plugin's own keys: read once, seen at once, kept only with a plan.
 
+use penstock_model::effect::PluginError;
 use penstock_model::limits::Limits;
 use penstock_model::lookup::{Answer, Content, Lookup, StateValue};
-use penstock_model::record::{DecisionRecord, Failure, Outcome};
+use penstock_model::record::{DecisionRecord, Outcome};
 use penstock_model::scope::{Group, Scope};
 use penstock_sandbox::{CallInput, Verdict, replay};
 
-use crate::stage::{Told, decide, failure, input, misbehave, reasons, usual};
+use crate::stage::{Told, decide, input, misbehave, reasons, usual};
 
 /// The same event, of a group.
 fn of_group(settings: &str) -> CallInput {
@@ -34,16 +35,21 @@ async fn decide_of_group(settings: &str) -> DecisionRecord {
     record
 }
 
+/// What the plugin says it was refused.
+fn refused(record: &DecisionRecord) -> &str {
+    match &record.outcome {
+        Outcome::Error(PluginError::Other(message)) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn an_event_of_no_project_finds_no_state_and_writes_none() {
     // It reads a key, finds nothing, and writes.
     let record = decide_of_group(r#"{"do":"state-count","key":"n"}"#).await;
-    let Failure::BadAnswer { message } = failure(&record) else {
-        panic!("{:?}", record.outcome)
-    };
     assert_eq!(
-        message,
-        "state: it is kept for projects, and the event is of none (asked by `state.put`)"
+        refused(&record),
+        "malformed question: state is kept for projects, and the event is of none"
     );
     let read = record
         .calls
@@ -55,7 +61,7 @@ async fn an_event_of_no_project_finds_no_state_and_writes_none() {
 }
 
 #[tokio::test]
-async fn a_key_with_a_control_character_ends_the_call_before_the_world_is_asked() {
+async fn a_key_with_a_control_character_is_invalid_before_the_world_is_asked() {
     let world = Told::new(usual);
     let record = misbehave(Limits::default())
         .decide(
@@ -64,10 +70,10 @@ async fn a_key_with_a_control_character_ends_the_call_before_the_world_is_asked(
         )
         .await
         .unwrap();
-    let Failure::BadAnswer { message } = failure(&record) else {
-        panic!("{:?}", record.outcome)
-    };
-    assert_eq!(message, "state: a key holds a control character");
+    assert_eq!(
+        refused(&record),
+        "malformed question: state: a key holds a control character"
+    );
     assert!(world.asked().is_empty());
 }
 
@@ -112,11 +118,11 @@ async fn writes_are_seen_at_once_and_listings_keep_what_the_world_said() {
         .unwrap();
     let told = reasons(&record);
     assert!(
-        told.contains(&"state.get: Some([49])".to_owned()),
+        told.contains(&"state.get: Ok(Some([49]))".to_owned()),
         "{told:?}"
     );
     assert!(
-        told.contains(&r#"state.keys: ["echo/one", "echo/three"]"#.to_owned()),
+        told.contains(&r#"state.keys: Ok(["echo/one", "echo/three"])"#.to_owned()),
         "{told:?}"
     );
     assert!(

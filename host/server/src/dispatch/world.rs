@@ -107,6 +107,11 @@ impl CallWorld {
                     .await?;
                 Ok(Ok(Answer::Keys(keys)))
             }
+            // Writes wait for the commit; the sandbox asks about none of them.
+            Lookup::StatePut(_) | Lookup::StateDelete(_) => Err(HostFault {
+                what: "a write of the state was asked for as if it were a question".to_owned(),
+                retry_after: None,
+            }),
             gitlab @ (Lookup::Folder { .. }
             | Lookup::Files { .. }
             | Lookup::Resolve(_)

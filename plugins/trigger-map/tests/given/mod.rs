@@ -19,6 +19,8 @@ pub(crate) struct Asked {
     pub(crate) files: BTreeMap<String, String>,
     pub(crate) changes: Result<Changes, String>,
     pub(crate) log: RefCell<Vec<String>>,
+    /// Why it gives neither the payload nor the headers.
+    pub(crate) withheld: Option<String>,
 }
 
 impl Default for Asked {
@@ -31,6 +33,7 @@ impl Default for Asked {
             files: BTreeMap::new(),
             changes: Ok(changes),
             log: RefCell::default(),
+            withheld: None,
         }
     }
 }
@@ -46,21 +49,27 @@ impl Asked {
 }
 
 impl World for Asked {
-    fn payload(&self) -> String {
+    fn payload(&self) -> Result<String, String> {
         self.log.borrow_mut().push("payload".to_owned());
-        json!({
+        if let Some(why) = &self.withheld {
+            return Err(why.clone());
+        }
+        Ok(json!({
             "object_kind": "push",
             "ref": "refs/heads/main",
             "user_username": "ada",
             "labels": "{\"team\": \"core\"}",
             "commits": [{ "id": COMMIT, "added": ["src/lib.rs"] }],
         })
-        .to_string()
+        .to_string())
     }
 
-    fn headers(&self) -> Vec<(String, String)> {
+    fn headers(&self) -> Result<Vec<(String, String)>, String> {
         self.log.borrow_mut().push("headers".to_owned());
-        vec![("X-Gitlab-Event".to_owned(), "Push Hook".to_owned())]
+        if let Some(why) = &self.withheld {
+            return Err(why.clone());
+        }
+        Ok(vec![("X-Gitlab-Event".to_owned(), "Push Hook".to_owned())])
     }
 
     fn changes(&self) -> Result<Changes, String> {
@@ -218,5 +227,6 @@ pub(crate) fn run_finished() -> EventKind {
             results: Vec::new(),
         },
         depth: 1,
+        failed_task: Some("test".to_owned()),
     })
 }

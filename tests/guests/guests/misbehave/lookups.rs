@@ -12,9 +12,9 @@ pub(crate) fn ask_everything(event: Option<&Event>) -> Plan {
     let commit = event.and_then(|it| it.commit.clone()).unwrap_or_default();
     let user = event.and_then(|it| it.actor.as_ref()).map_or(0, |it| it.id);
     penstock_sdk::info!("asks everything"; commit = commit);
-    state::put("echo/one", b"1", Some(1));
-    state::put("echo/two", b"2", None);
-    state::delete("echo/two");
+    let put_one = state::put("echo/one", b"1", Some(1));
+    let put_two = state::put("echo/two", b"2", None);
+    let deleted = state::delete("echo/two");
     let filter = RunFilter {
         commit: None,
         merge_request: None,
@@ -24,7 +24,7 @@ pub(crate) fn ask_everything(event: Option<&Event>) -> Plan {
     let readme = ["README.md".to_owned(), "missing.txt".to_owned()];
     [
         told("config.settings", config::settings()),
-        told("delivery.payload", delivery::payload().len()),
+        told("delivery.payload", delivery::payload().map(|it| it.len())),
         told("delivery.at", delivery::at("/object_kind")),
         told("delivery.headers", delivery::headers()),
         told(
@@ -63,6 +63,8 @@ pub(crate) fn ask_everything(event: Option<&Event>) -> Plan {
         told("cluster-read.runs", cluster_read::runs(&filter, 10)),
         told("history.summarize", history::summarize("build", 30)),
         told("fetch.get", fetch::get("https://example.com/tasks.yaml")),
+        told("state.put", (put_one, put_two)),
+        told("state.delete", deleted),
         told("state.get", state::get("echo/one")),
         told("state.keys", state::keys("echo/", 10)),
     ]

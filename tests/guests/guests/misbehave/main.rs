@@ -6,7 +6,7 @@ mod resources;
 
 use penstock_guests::{Behaviour, Settings};
 use penstock_sdk::imports::state;
-use penstock_sdk::{Comment, Event, Plan, PluginError, Problem, StartRun, Trigger};
+use penstock_sdk::{Comment, Event, LookupError, Plan, PluginError, Problem, StartRun, Trigger};
 
 struct Misbehave;
 
@@ -59,7 +59,7 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
             resources::fail()
         }
         Behaviour::HostCalls { count } => Ok(resources::call_the_host(count)),
-        Behaviour::HostBytes { count } => Ok(resources::read_the_payload(count)),
+        Behaviour::HostBytes { count } => resources::read_the_payload(count).map_err(refused),
         Behaviour::LogFlood { count, bytes } => Ok(resources::flood_the_log(count, bytes)),
         Behaviour::BigAnswer { bytes } => Ok(Plan::because("x".repeat(size(bytes)))),
         Behaviour::ManyEffects { count } => Ok((0..count).fold(
@@ -72,9 +72,11 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
             },
         )),
         Behaviour::StateCount { key } => count_in_state(&key),
-        Behaviour::StateGrow { count, bytes } => Ok(resources::fill_the_state(count, bytes)),
+        Behaviour::StateGrow { count, bytes } => {
+            resources::fill_the_state(count, bytes).map_err(refused)
+        }
         Behaviour::StateThenError => {
-            state::put("left-behind", b"1", None);
+            state::put("left-behind", b"1", None).map_err(refused)?;
             Err(PluginError::Other("told to fail after a write".to_owned()))
         }
         Behaviour::ErrorSettings => Err(PluginError::Settings(vec![Problem::new(
@@ -90,8 +92,13 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
     }
 }
 
+/// What the host refuses, as this plugin's own error.
+fn refused(error: LookupError) -> PluginError {
+    PluginError::Other(error.describe())
+}
+
 fn count_in_state(key: &str) -> Result<Plan, PluginError> {
-    let count = match state::get(key) {
+    let count = match state::get(key).map_err(refused)? {
         None => 0,
         Some(bytes) => String::from_utf8(bytes)
             .ok()
@@ -99,7 +106,7 @@ fn count_in_state(key: &str) -> Result<Plan, PluginError> {
             .ok_or_else(|| PluginError::Other(format!("the state `{key}` holds no number")))?,
     };
     let next = count.saturating_add(1);
-    state::put(key, next.to_string().as_bytes(), None);
+    state::put(key, next.to_string().as_bytes(), None).map_err(refused)?;
     Ok(Plan::because(format!("count is {next}")))
 }
 

@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use penstock_sdk::Plan;
 use penstock_sdk::imports::{config, delivery, state};
 use penstock_sdk::log::{Level, write};
+use penstock_sdk::{LookupError, Plan};
 
 use crate::size;
 
@@ -72,14 +72,14 @@ pub(crate) fn call_the_host(count: Option<u64>) -> Plan {
 }
 
 /// Copies the payload in, over and over.
-pub(crate) fn read_the_payload(count: Option<u64>) -> Plan {
+pub(crate) fn read_the_payload(count: Option<u64>) -> Result<Plan, LookupError> {
     let mut bytes = 0;
     let mut calls = 0;
     while count != Some(calls) {
-        bytes += black_box(delivery::payload()).len();
+        bytes += black_box(delivery::payload()?).len();
         calls += 1;
     }
-    Plan::because(format!("read {bytes} bytes"))
+    Ok(Plan::because(format!("read {bytes} bytes")))
 }
 
 /// Logs long messages.
@@ -94,12 +94,12 @@ pub(crate) fn flood_the_log(count: Option<u64>, bytes: u64) -> Plan {
 }
 
 /// Writes values under ever new keys.
-pub(crate) fn fill_the_state(count: Option<u64>, bytes: u64) -> Plan {
+pub(crate) fn fill_the_state(count: Option<u64>, bytes: u64) -> Result<Plan, LookupError> {
     let value = vec![7; size(bytes)];
     let mut written = 0;
     while count != Some(written) {
-        state::put(&format!("grow/{written:020}"), &value, None);
+        state::put(&format!("grow/{written:020}"), &value, None)?;
         written += 1;
     }
-    Plan::because(format!("wrote {written} values"))
+    Ok(Plan::because(format!("wrote {written} values")))
 }
