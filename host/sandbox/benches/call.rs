@@ -55,15 +55,17 @@ mod bare {
 
     impl wit::types::Host for Host {}
     impl wit::events::Host for Host {}
+    type Told<T> = wasmtime::Result<Result<T, wit::types::LookupError>>;
+
     impl wit::delivery::Host for Host {
-        async fn payload(&mut self) -> wasmtime::Result<String> {
-            Ok(self.payload.as_ref().to_owned())
+        async fn payload(&mut self) -> Told<String> {
+            Ok(Ok(self.payload.as_ref().to_owned()))
         }
-        async fn at(&mut self, _pointer: String) -> wasmtime::Result<Option<String>> {
-            Ok(None)
+        async fn at(&mut self, _pointer: String) -> Told<Option<String>> {
+            Ok(Ok(None))
         }
-        async fn headers(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-            Ok(Vec::new())
+        async fn headers(&mut self) -> Told<Vec<(String, String)>> {
+            Ok(Ok(Vec::new()))
         }
     }
 
