@@ -257,8 +257,16 @@ fn error(trouble: Trouble, order: &RunOrder, bytes: usize) -> CreateError {
 
 /// The rule that a creator needs.
 pub(crate) fn creator_remedy(namespace: &str, creator: &str) -> String {
+    rule_remedy(namespace, creator, CREATOR_VERBS)
+}
+
+/// What a creator needs in every place.
+pub(crate) const CREATOR_VERBS: &str = "[create, get, patch]";
+
+/// The rule with these verbs.
+pub(crate) fn rule_remedy(namespace: &str, creator: &str, verbs: &str) -> String {
     format!(
-        "grant account `{creator}` in namespace `{namespace}` the rule `apiGroups: [tekton.dev], resources: [pipelineruns], verbs: [create, get, patch]` with a Role and a RoleBinding (examples/cluster/place.yaml has both)"
+        "grant account `{creator}` in namespace `{namespace}` the rule `apiGroups: [tekton.dev], resources: [pipelineruns], verbs: {verbs}` with a Role and a RoleBinding (examples/cluster/place.yaml has both)"
     )
 }
 

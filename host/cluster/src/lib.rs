@@ -47,6 +47,7 @@ use penstock_model::id::ClusterName;
 
 pub mod check;
 pub mod create;
+pub mod delete;
 pub mod failed_task;
 pub mod links;
 pub mod names;
@@ -66,6 +67,7 @@ mod wire;
 
 pub use check::{Check, Verdict};
 pub use create::{CreateError, Created};
+pub use delete::Deleted;
 pub use failed_task::FailedTask;
 pub use links::{BaseUrl, LinkError, LinkTo, Links, UrlTemplate};
 pub use names::{DIGEST_ANNOTATION, EFFECT_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL};

@@ -32,6 +32,8 @@ pub enum Call {
     ReadRun,
     /// A PipelineRun to be stopped.
     StopRun,
+    /// A PipelineRun to be deleted.
+    DeleteRun,
     /// The TaskRuns of a run.
     ListTaskRuns,
     /// What somebody may do.
@@ -48,6 +50,7 @@ impl Call {
             Self::CreateRun => "create-run",
             Self::ReadRun => "read-run",
             Self::StopRun => "stop-run",
+            Self::DeleteRun => "delete-run",
             Self::ListTaskRuns => "list-task-runs",
             Self::Review => "review",
             Self::Discover => "discover",

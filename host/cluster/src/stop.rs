@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use penstock_model::admit::StopOrder;
+use penstock_model::admit::{StopHow, StopOrder};
+use penstock_model::id::EffectId;
 use serde_json::{Value, json};
 
 use crate::{
     Cluster,
-    create::creator_remedy,
+    create::{CREATOR_VERBS, rule_remedy},
     names::{FIELD_MANAGER, run_path},
     observe::Call,
     refusal::Trouble,
@@ -98,52 +99,49 @@ impl StopError {
     }
 }
 
-/// How a run is stopped.
-#[derive(Clone, Copy)]
-enum How {
-    /// Tasks are cancelled, `finally` tasks still run.
-    RunFinally,
-    /// Everything is cancelled.
-    AtOnce,
+/// The run that an order is about.
+pub(crate) struct Meant<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) creator: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) run: EffectId,
+    pub(crate) uid: Option<&'a str>,
+    /// What the creator needs for it.
+    pub(crate) verbs: &'a str,
 }
 
-impl How {
-    fn status(self) -> &'static str {
-        match self {
-            Self::RunFinally => "CancelledRunFinally",
-            Self::AtOnce => "Cancelled",
-        }
+/// Tekton's word for how a run is stopped.
+fn spec_status(how: StopHow) -> &'static str {
+    match how {
+        StopHow::RunFinally => "CancelledRunFinally",
+        StopHow::AtOnce => "Cancelled",
     }
+}
 
-    /// A run whose spec says this needs no other word. What was cancelled at once is never softened.
-    fn is_said_by(self, status: &str) -> bool {
-        status == "Cancelled" || status == self.status()
-    }
+/// A run whose spec says this needs no other word. What was cancelled at once is never softened.
+fn is_said_by(how: StopHow, status: &str) -> bool {
+    status == "Cancelled" || status == spec_status(how)
 }
 
 impl Cluster {
-    /// Cancels the run; its `finally` tasks still run. May be repeated.
+    /// Stops the run as the order says: after its `finally` tasks, or at once. May be repeated.
     ///
     /// # Errors
     /// See [`StopError`].
     pub async fn stop_run(&self, order: &StopOrder) -> Result<Stopped, StopError> {
-        self.stop(order, How::RunFinally).await
-    }
-
-    /// Cancels the run and its `finally` tasks: for a run that [`Cluster::stop_run`] did not end in time.
-    ///
-    /// # Errors
-    /// See [`StopError`].
-    pub async fn stop_run_hard(&self, order: &StopOrder) -> Result<Stopped, StopError> {
-        self.stop(order, How::AtOnce).await
-    }
-
-    async fn stop(&self, order: &StopOrder, how: How) -> Result<Stopped, StopError> {
         let creator = Account {
             namespace: order.namespace.clone(),
             name: order.creator.clone(),
         };
-        let Some(run) = self.run_to_stop(order, &creator).await? else {
+        let meant = Meant {
+            namespace: &order.namespace,
+            creator: &order.creator,
+            name: &order.name,
+            run: order.run,
+            uid: order.uid.as_deref(),
+            verbs: CREATOR_VERBS,
+        };
+        let Some(run) = self.meant(&meant, &creator).await? else {
             return Ok(Stopped::Gone);
         };
         if run.state.is_final() {
@@ -152,13 +150,14 @@ impl Cluster {
         if run
             .spec_status
             .as_deref()
-            .is_some_and(|status| how.is_said_by(status))
+            .is_some_and(|status| is_said_by(order.how, status))
         {
             return Ok(Stopped::Asked);
         }
         // The UID makes the API server refuse the change if another object bears the name by now.
-        let patch = json!({ "metadata": { "uid": run.uid }, "spec": { "status": how.status() } })
-            .to_string();
+        let patch =
+            json!({ "metadata": { "uid": run.uid }, "spec": { "status": spec_status(order.how) } })
+                .to_string();
         let path = format!(
             "{}?fieldManager={FIELD_MANAGER}",
             run_path(&order.namespace, &order.name)
@@ -168,51 +167,50 @@ impl Cluster {
             Ok(Ok(_)) => return Ok(Stopped::Asked),
             Ok(Err(Trouble::NotFound(_) | Trouble::Terminating)) => return Ok(Stopped::Gone),
             Ok(Err(trouble)) => trouble,
-            Err(error) => return gone_or(error),
+            Err(error) => return gone_or(error).map(|()| Stopped::Gone),
         };
         // Tekton refuses changes of a run that has ended, the API server those of another object.
         if matches!(trouble, Trouble::Refused(_) | Trouble::Conflict(_)) {
-            match self.run_to_stop(order, &creator).await? {
+            match self.meant(&meant, &creator).await? {
                 None => return Ok(Stopped::Gone),
                 Some(now) if now.uid != run.uid => return Ok(Stopped::Gone),
                 Some(now) if now.state.is_final() => return Ok(Stopped::AlreadyFinished),
                 Some(_) => {}
             }
         }
-        Err(error(trouble, order))
+        Err(error(trouble, &meant))
     }
 
     /// The run that is meant, and no other object of its name.
-    async fn run_to_stop(
+    pub(crate) async fn meant(
         &self,
-        order: &StopOrder,
+        meant: &Meant<'_>,
         creator: &Account,
     ) -> Result<Option<RunStatus>, StopError> {
-        let get = || Ask::get(Call::ReadRun, run_path(&order.namespace, &order.name));
+        let get = || Ask::get(Call::ReadRun, run_path(meant.namespace, meant.name));
         let answer = match self.tokens.ask(creator, get).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Trouble::NotFound(_))) => return Ok(None),
-            Ok(Err(trouble)) => return Err(error(trouble, order)),
+            Ok(Err(trouble)) => return Err(error(trouble, meant)),
             Err(TokenError::NoNamespace { .. }) => return Ok(None),
-            Err(error) => return gone_or(error).map(|_| None),
+            Err(error) => return gone_or(error).map(|()| None),
         };
         let object: Value =
             serde_json::from_slice(&answer.body).map_err(|_| StopError::Unavailable {
                 why: "the API server answered with something that is no PipelineRun".to_owned(),
                 retry_after: None,
             })?;
-        Ok(status_of(&object).filter(|run| {
-            run.effect == order.run && order.uid.as_ref().is_none_or(|uid| *uid == run.uid)
-        }))
+        Ok(status_of(&object)
+            .filter(|run| run.effect == meant.run && meant.uid.is_none_or(|uid| *uid == run.uid)))
     }
 }
 
 /// Without its namespace a run is gone.
-fn gone_or(error: TokenError) -> Result<Stopped, StopError> {
+pub(crate) fn gone_or(error: TokenError) -> Result<(), StopError> {
     let remedy = error.remedy().unwrap_or_default();
     let message = error.to_string();
     Err(match error {
-        TokenError::NoNamespace { .. } => return Ok(Stopped::Gone),
+        TokenError::NoNamespace { .. } => return Ok(()),
         TokenError::Denied { .. } => StopError::Denied { message, remedy },
         TokenError::NoAccount { namespace, account } => StopError::NoAccount { namespace, account },
         TokenError::Unavailable { retry_after, .. } => StopError::Unavailable {
@@ -222,7 +220,7 @@ fn gone_or(error: TokenError) -> Result<Stopped, StopError> {
     })
 }
 
-fn error(trouble: Trouble, order: &StopOrder) -> StopError {
+pub(crate) fn error(trouble: Trouble, meant: &Meant<'_>) -> StopError {
     let not_now = |why: String| StopError::Unavailable {
         why,
         retry_after: None,
@@ -230,7 +228,7 @@ fn error(trouble: Trouble, order: &StopOrder) -> StopError {
     match trouble {
         Trouble::Denied(message) => StopError::Denied {
             message,
-            remedy: creator_remedy(&order.namespace, &order.creator),
+            remedy: rule_remedy(meant.namespace, meant.creator, meant.verbs),
         },
         Trouble::Refused(message) => StopError::Refused { message },
         Trouble::Unavailable { why, retry_after } => StopError::Unavailable { why, retry_after },

@@ -77,6 +77,17 @@ impl Ask {
         }
     }
 
+    /// Deletes.
+    pub(crate) fn delete(call: Call, path: String, options: impl Into<Bytes>) -> Self {
+        Self {
+            call,
+            method: Method::DELETE,
+            path,
+            content_type: "application/json",
+            body: options.into(),
+        }
+    }
+
     /// Changes.
     pub(crate) fn merge_patch(call: Call, path: String, body: impl Into<Bytes>) -> Self {
         Self {

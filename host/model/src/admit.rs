@@ -87,6 +87,8 @@ pub enum Task {
     CancelRuns(CancelOrder),
     /// Stop one run.
     StopRun(StopOrder),
+    /// Delete one run that has ended.
+    DeleteRun(DeleteOrder),
     /// Write, edit or take away a comment.
     Comment(CommentOrder),
     /// Set a commit status.
@@ -191,6 +193,39 @@ pub struct StopOrder {
     pub uid: Option<String>,
     /// Why, for people.
     pub reason: String,
+    /// Whether its `finally` tasks still run.
+    #[serde(default)]
+    pub how: StopHow,
+}
+
+/// How a run is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopHow {
+    /// Its tasks are cancelled, its `finally` tasks still run.
+    #[default]
+    RunFinally,
+    /// All of it is cancelled: what a run comes to that did not end in time.
+    AtOnce,
+}
+
+/// One run to delete: it has ended, and newer ones of its pipeline are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteOrder {
+    /// Whose it is.
+    pub of: ProjectOf,
+    /// The run.
+    pub run: EffectId,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Its namespace.
+    pub namespace: String,
+    /// The account that created it and deletes it.
+    pub creator: String,
+    /// Name of the PipelineRun.
+    pub name: String,
+    /// UID of the PipelineRun: another object of that name is left alone.
+    pub uid: String,
 }
 
 /// A comment to write, edit or take away.

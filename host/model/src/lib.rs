@@ -16,6 +16,7 @@
 //! | [`admit`] | the one gate between a plan and the world |
 //! | [`record`] | a plugin call, whole |
 //! | [`lane`] | what must stay in order |
+//! | [`flow`] | how much may go on at a time |
 //! | [`run`] | a run and where it stands |
 
 #![cfg_attr(
@@ -32,6 +33,7 @@
 pub mod admit;
 pub mod effect;
 pub mod event;
+pub mod flow;
 pub mod grant;
 pub mod id;
 pub mod lane;

@@ -61,6 +61,8 @@ pub struct PlacePolicy {
     pub security_context: bool,
     /// Greatest `timeouts.pipeline`, in seconds; a run without one gets this. None: Tekton's own default holds.
     pub timeout: Option<u64>,
+    /// Greatest number of finished runs of a pipeline that a run may ask to `keep`; a run that asks for none gets this. None: as many as it asks for.
+    pub keep_runs: Option<u32>,
     /// `serviceAccountName` of a task, beside `run-as`.
     pub service_accounts: Vec<String>,
     /// Keys of labels that a manifest may set, of the run, its tasks and claims; `*` stands for any characters but `/`, `**` for any. Tekton copies them to

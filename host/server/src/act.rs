@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_cluster::LinkTo;
-use penstock_model::admit::{CommentOrder, Order, RunOrder, StatusOrder, StopOrder, Task};
+use penstock_model::admit::{
+    CommentOrder, DeleteOrder, Order, RunOrder, StatusOrder, StopOrder, Task,
+};
 use penstock_model::id::{EffectId, InstanceName, Timestamp};
 use penstock_model::run::RunState;
 use penstock_store::{ActError, Claim, CreatedRun, Effect};
@@ -75,6 +77,7 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
     let tried = match &effect.order.task {
         Task::StartRun(order) => start_run(&live, order, effect.order.id).await,
         Task::StopRun(order) => stop_run(&live, order).await,
+        Task::DeleteRun(order) => delete_run(&live, order).await,
         Task::SetStatus(status) => {
             set_status(&live, status, status::is_unconfirmed(&effect.order)).await
         }
@@ -224,6 +227,23 @@ async fn stop_run(live: &Live, order: &StopOrder) -> Tried {
     }
 }
 
+async fn delete_run(live: &Live, order: &DeleteOrder) -> Tried {
+    let Some(cluster) = live.cluster(&order.cluster) else {
+        return Tried::Never(format!(
+            "the configuration has no cluster `{}` any more",
+            order.cluster
+        ));
+    };
+    match cluster.delete_run(order).await {
+        Ok(deleted) => Tried::Done(json!({ "deleted": format!("{deleted:?}") })),
+        Err(error) if error.is_transient() => Tried::Again {
+            after: error.retry_after(),
+            why: error.to_string(),
+        },
+        Err(error) => Tried::Never(error.to_string()),
+    }
+}
+
 fn instance<'a>(live: &'a Live, name: &InstanceName) -> Result<&'a Arc<Instance>, Tried> {
     live.instance(name).ok_or_else(|| {
         Tried::Never(format!(
@@ -290,6 +310,7 @@ fn kind(order: &Order) -> &'static str {
     match &order.task {
         Task::StartRun(_) => "start-run",
         Task::StopRun(_) => "stop-run",
+        Task::DeleteRun(_) => "delete-run",
         Task::CancelRuns(_) => "cancel-runs",
         Task::Comment(_) => "comment",
         Task::SetStatus(_) => "commit-status",

@@ -4,6 +4,7 @@ mod deliveries;
 mod effects;
 mod output;
 mod projects;
+mod queue;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,14 @@ enum Command {
         #[command(flatten)]
         shared: Shared,
     },
+    /// Shows what waits, for what, and in which place.
+    Queue {
+        /// How many of each kind at most.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+        #[command(flatten)]
+        shared: Shared,
+    },
     /// Says that a project belongs to another tenant now.
     Projects {
         #[command(subcommand)]
@@ -153,6 +162,7 @@ async fn command(command: Command) -> Result<ExitCode> {
         Command::Deliveries { command, shared } => deliveries::run(command, &shared).await,
         Command::Explain { what, shared } => deliveries::explain(&what, &shared).await,
         Command::Effects { command, shared } => effects::run(command, &shared).await,
+        Command::Queue { limit, shared } => queue::show(limit, &shared).await,
         Command::Projects { command, shared } => projects::run(command, &shared).await,
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => {

@@ -5,6 +5,7 @@
 
 mod clusters;
 mod files;
+mod flow;
 mod gitlab;
 mod plugins;
 mod problem;
@@ -19,7 +20,9 @@ pub mod watch;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use penstock_model::flow::FlowLimits;
 use penstock_model::grant::Grants;
 use penstock_model::id::{
     ClusterName, Digest, HookName, InstanceName, PluginName, ProjectId, RouteName, TenantName,
@@ -46,6 +49,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Bytes that bodies of requests may take together.
     pub body_budget: u64,
+    /// How much may go on at a time.
+    pub flow: FlowLimits,
     /// GitLab instances.
     pub gitlab: Vec<GitlabConfig>,
     /// Clusters.
@@ -131,6 +136,8 @@ pub struct ClusterConfig {
     pub access: ClusterAccess,
     /// Where a click on a run's status leads.
     pub links: LinksConfig,
+    /// What a run that is cancelled has for its `finally` tasks; then it is stopped at once.
+    pub cancel_grace: Duration,
 }
 
 /// How a cluster is reached.

@@ -48,6 +48,7 @@ impl Host {
             .await
             .context("the store can't be opened")?;
         let engine = engine(&config)?;
+        store.limit_flow(config.flow.clone());
         let metrics = Arc::new(Metrics::new());
         let bodies = ByteBudget::new(config.body_budget);
         let live = Live::new(Arc::new(config), None, &metrics).await?;
@@ -74,6 +75,7 @@ impl Host {
     /// It can't be used; the old one stays.
     pub async fn reload(&self, config: Arc<Config>) -> Result<()> {
         let live = Live::new(config, Some(&self.live()), &self.metrics).await?;
+        self.store.limit_flow(live.config.flow.clone());
         self.live.store(Arc::new(live));
         self.changed.notify_waiters();
         Ok(())

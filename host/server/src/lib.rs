@@ -23,6 +23,7 @@ pub mod config;
 pub mod demo;
 pub mod dispatch;
 pub mod explain;
+pub mod flow;
 pub mod host;
 pub mod http;
 pub mod lanes;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::lanes::{self, Lanes};
-use crate::{act, backoff, dispatch, http, report};
+use crate::{act, backoff, dispatch, flow, http, report};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -102,6 +102,7 @@ pub fn start(
     }
     if loops.contains(&Loop::Act) {
         tasks.spawn(work(host, Queue::Act, stop.clone()));
+        tasks.spawn(flow::run(host.store.clone(), stop.clone()));
     }
     if loops.contains(&Loop::Act) {
         tasks.spawn(purge(Arc::clone(host), stop.clone()));

@@ -3,6 +3,7 @@
 //! Every answer is fenced by the claim and is written once: an effect that is done, refused, dead or withdrawn is not answered again.
 
 use penstock_model::admit::{Order, Task};
+use penstock_model::flow::{Flow, FlowLimits};
 use penstock_model::id::{Digest, EffectId, RouteName, Timestamp};
 use penstock_model::run::RunState;
 
@@ -11,6 +12,7 @@ use crate::backend::value::params;
 use crate::claim::{Claim, Queue, fence};
 use crate::delivery::DeliveryKey;
 use crate::error::{LaneError, StoreError, failures};
+use crate::flow::{self, Room, Start};
 use crate::outbox::{EffectState, follow, read_order};
 use crate::store::Store;
 use crate::{cancel, run};
@@ -101,7 +103,7 @@ impl From<LaneError> for ActError {
 fn next_effect(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Effect>, StoreError> {
     let first = tx.first(
         "SELECT next_at, id, content, instance, delivery, route, attempt, tries, first_tried_at, created_at FROM effects \
-         WHERE lane = ?1 AND state = 'waiting' ORDER BY overtakes, seq LIMIT 1",
+         WHERE lane = ?1 AND state = 'waiting' AND overtakes < 2 ORDER BY overtakes, seq LIMIT 1",
         params![lane],
     )?;
     let Some(mut row) = first else {
@@ -126,20 +128,18 @@ fn next_effect(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Eff
     }))
 }
 
-/// Marks that a run's creation is in a worker's hands, before it is: who withdraws the run from now on orders a stop too. Says
-/// whether it still waits for this worker.
+/// Marks that a run's creation is in a worker's hands, before it is: who withdraws the run from now on orders a stop too. One
+/// that finds no room is not handed out.
 fn hand_out(
     tx: &mut dyn Tx,
     claim: &Claim,
-    id: &EffectId,
+    start: &Start,
+    limits: &FlowLimits,
     now: Timestamp,
-) -> Result<bool, LaneError> {
+) -> Result<Room, LaneError> {
+    flow::prepare(tx, start, limits)?;
     fence(tx, claim, now)?;
-    let marked = tx.execute(
-        "UPDATE effects SET handed_out = handed_out + 1 WHERE id = ?1 AND lane = ?2 AND state = 'waiting'",
-        params![&id.hex(), &claim.lane],
-    )?;
-    Ok(marked > 0)
+    Ok(flow::hand_out(tx, start, &claim.lane, limits, now)?)
 }
 
 /// Why nothing waited under this id.
@@ -190,6 +190,9 @@ fn end(tx: &mut dyn Tx, claim: &Claim, ending: &Ending) -> Result<(), ActError> 
         return Err(not_waiting(tx, claim, &ending.id));
     };
     if row.text()? == "start-run" {
+        if ending.state != EffectState::Done {
+            flow::land(tx, &id)?;
+        }
         let why = ending.why.as_deref().unwrap_or_default();
         match ending.state {
             EffectState::Refused => {
@@ -230,10 +233,11 @@ fn delay(tx: &mut dyn Tx, claim: &Claim, it: &Delay) -> Result<(), ActError> {
             &it.why
         ],
     )?;
-    match put_off {
-        0 => Err(not_waiting(tx, claim, &it.id)),
-        _ => Ok(()),
+    if put_off == 0 {
+        return Err(not_waiting(tx, claim, &it.id));
     }
+    // While it waits to be tried again others may have its room.
+    Ok(flow::land(tx, &it.id.hex())?)
 }
 
 fn created(
@@ -295,15 +299,25 @@ impl Store {
         loop {
             let lane = claim.lane.clone();
             let next = self.read(move |tx| next_effect(tx, &lane, now)).await?;
-            let id = match &next {
-                Some(effect) if matches!(effect.order.task, Task::StartRun(_)) => effect.order.id,
-                _ => return Ok(next),
+            let Some(effect) = &next else {
+                return Ok(None);
             };
-            let held = claim.clone();
-            match self.write(move |tx| hand_out(tx, &held, &id, now)).await {
-                Ok(true) => return Ok(next),
+            let Task::StartRun(run) = &effect.order.task else {
+                return Ok(next);
+            };
+            let start = Start {
+                id: effect.order.id,
+                flow: Flow::from(run.as_ref()),
+            };
+            let (held, limits) = (claim.clone(), self.flow_limits());
+            match self
+                .write(move |tx| hand_out(tx, &held, &start, &limits, now))
+                .await
+            {
+                Ok(Room::Found) => return Ok(next),
+                Ok(Room::None) => self.hint_room(),
                 // Withdrawn, or seen in its cluster, a moment ago.
-                Ok(false) => {}
+                Ok(Room::Gone) => {}
                 Err(LaneError::Store(error)) => return Err(error),
                 Err(LaneError::Fenced { .. } | LaneError::NotFound { .. }) => return Ok(None),
             }
@@ -314,6 +328,7 @@ impl Store {
         let claim = claim.clone();
         let follows = !ending.follow_ups.is_empty();
         self.write(move |tx| end(tx, &claim, &ending)).await?;
+        self.hint_room();
         if follows {
             self.hint(Queue::Act);
         }
@@ -435,7 +450,9 @@ impl Store {
             tries,
             now,
         };
-        self.write(move |tx| delay(tx, &claim, &it)).await
+        self.write(move |tx| delay(tx, &claim, &it)).await?;
+        self.hint_room();
+        Ok(())
     }
 
     /// A PipelineRun was created. What follows is dropped if the run was seen further along meanwhile.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use penstock_model::admit::{
-    CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopOrder, Task,
+    CancelOrder, Order, ProjectOf, RunOrder, StatusOrder, StopHow, StopOrder, Task,
 };
 use penstock_model::effect::{CancelScope, StatusState};
 use penstock_model::id::{EffectId, Timestamp};
@@ -17,7 +17,7 @@ use crate::backend::dialect::{guard, guard_key};
 use crate::backend::value::params;
 use crate::error::StoreError;
 use crate::outbox::{Cancelled, Origin, effect_lane, host_key, insert, read_order, read_run_order};
-use crate::run;
+use crate::{flow, run};
 
 /// The status that a run gets when it is cancelled before it was created.
 pub fn withdrawn_status(run: &EffectId, order: &RunOrder, reason: &str) -> Order {
@@ -166,6 +166,7 @@ fn withdraw(
     let (tries, handed_out) = (row.uint()?, row.uint()?);
     let order = read_run_order(&row.bytes()?, &hex)?;
     run::end_unstarted(tx, &hex, RunState::Canceled, reason, now)?;
+    flow::leave(tx, &hex)?;
     if let Some(origin) = Origin::of_effect(tx, &run.id)? {
         let status = withdrawn_status(&run.id, &order, reason);
         let status_lane = effect_lane(&status, None);
@@ -185,7 +186,7 @@ pub(crate) fn guard_projects(tx: &mut dyn Tx, orders: &[Order]) -> Result<(), St
         .filter_map(|order| match &order.task {
             Task::StartRun(run) => Some(&run.of),
             Task::CancelRuns(cancel) => Some(&cancel.of),
-            Task::StopRun(_) | Task::Comment(_) | Task::SetStatus(_) => None,
+            Task::StopRun(_) | Task::DeleteRun(_) | Task::Comment(_) | Task::SetStatus(_) => None,
         })
         .map(|of| guard_key(["runs", of.instance.as_str(), &of.project.to_string()]))
         .collect();
@@ -281,6 +282,7 @@ fn stop(
         name: row.text()?,
         uid: row.opt_text()?,
         reason: reason.to_owned(),
+        how: StopHow::RunFinally,
     };
     // A second order, once the UID is known, is another order.
     let key = match &stop.uid {

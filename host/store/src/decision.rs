@@ -371,6 +371,9 @@ impl Store {
             .write(move |tx| commit(tx, &claim, &ready, now))
             .await?;
         self.hint(Queue::Act);
+        if !cancelled.withdrawn.is_empty() {
+            self.hint_room();
+        }
         Ok(Committed {
             withdrawn: cancelled.withdrawn,
             stopping: cancelled.stopping,

@@ -14,6 +14,7 @@ use crate::blob;
 use crate::decision::{Brief, Mode};
 use crate::delivery::{self, DeliveryKey, StoredDelivery};
 use crate::error::StoreError;
+use crate::flow;
 use crate::outbox::{EffectState, kind, read_order};
 use crate::run::{self, StoredRun};
 use crate::store::Store;
@@ -282,7 +283,19 @@ fn effects(tx: &mut dyn Tx, key: &DeliveryKey) -> Result<Vec<ExplainedEffect>, S
     )?;
     rows.into_iter()
         .map(|mut row| read_effect(&mut row))
+        .map(|effect| waiting_for(tx, effect?))
         .collect()
+}
+
+/// Says of a start that waits for room which, and its place.
+fn waiting_for(
+    tx: &mut dyn Tx,
+    mut effect: ExplainedEffect,
+) -> Result<ExplainedEffect, StoreError> {
+    if effect.state == EffectState::Waiting && effect.kind == "start-run" {
+        effect.why = flow::waits(tx, &effect.id)?.or(effect.why);
+    }
+    Ok(effect)
 }
 
 impl Store {
@@ -371,6 +384,7 @@ impl Store {
             )?;
             rows.into_iter()
                 .map(|mut row| read_effect(&mut row))
+                .map(|effect| waiting_for(tx, effect?))
                 .collect()
         })
         .await

@@ -28,6 +28,8 @@
 //! | `claim` | who may work on a lane |
 //! | `dispatch`, `decision` | from a delivery to what was decided about it |
 //! | `outbox`, `act`, `cancel` | what is to be done in the world |
+//! | `flow` | limits on what is started |
+//! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
@@ -56,7 +58,9 @@ mod dispatch;
 mod error;
 mod explain;
 mod figures;
+mod flow;
 mod history;
+mod keep;
 mod outbox;
 mod project;
 mod retention;
@@ -80,6 +84,7 @@ pub use explain::{
     AdmittedOrder, EffectFilter, Explained, ExplainedEffect, ExplainedRoute, RouteOutcome,
 };
 pub use figures::Figures;
+pub use flow::{Granted, Queued};
 pub use outbox::{EffectState, effect_lane};
 pub use project::Pinned;
 pub use retention::{Ages, Purged};

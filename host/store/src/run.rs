@@ -13,12 +13,12 @@ use penstock_model::scope::Trust;
 use crate::act::CreatedRun;
 use crate::backend::Tx;
 use crate::backend::value::{Row, params};
-use crate::cancel;
 use crate::claim::{Queue, wake_lane};
 use crate::delivery::DeliveryKey;
 use crate::error::StoreError;
 use crate::outbox::{self, Origin};
 use crate::store::Store;
+use crate::{cancel, flow, keep};
 
 /// A run with all that is needed to follow and to report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,9 +186,9 @@ pub(crate) fn insert(
     tx.execute(
         "INSERT INTO runs (cluster, instance, id, project, project_path, tenant, plugin, plugin_digest, key, pipeline, place, \
          namespace, creator, run_as, name, status_name, commit_id, ref_name, merge_request, source_project, trust, lane, \
-         effect_lane, queue, delivery, delivery_seq, route, attempt, state, finished, reason, created_at, results) \
+         effect_lane, queue, delivery, delivery_seq, route, attempt, state, finished, reason, created_at, results, queue_limit, keep) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-         ?25, ?26, ?27, ?28, 'queued', 0, '', ?29, '[]') ON CONFLICT (id) DO NOTHING",
+         ?25, ?26, ?27, ?28, 'queued', 0, '', ?29, '[]', ?30, ?31) ON CONFLICT (id) DO NOTHING",
         params![
             run.cluster.as_str(),
             run.of.instance.as_str(),
@@ -219,6 +219,8 @@ pub(crate) fn insert(
             origin.route.as_str(),
             origin.attempt,
             now,
+            run.queue.as_ref().and_then(|queue| queue.concurrency),
+            run.keep,
         ],
     )
     .map(drop)
@@ -388,6 +390,7 @@ fn observed(
     }
     if uid.is_none() {
         settle_start(tx, &id, &seen.uid, now)?;
+        flow::seen(tx, &id)?;
     }
     let results = serde_json::to_string(&seen.results)
         .map_err(|error| StoreError::unreadable(error.to_string()))?;
@@ -410,6 +413,10 @@ fn observed(
             seen.failed_task.as_ref(),
         ],
     )?;
+    if finished {
+        flow::land(tx, &id)?;
+        keep::prune(tx, &seen.id, now)?;
+    }
     outbox::follow(tx, &seen.id, &seen.follow_ups, now)?;
     Ok(Observed {
         news: true,
@@ -480,6 +487,7 @@ impl Store {
         let observed = self.write(move |tx| observed(tx, &seen, now)).await?;
         if observed.wakes {
             self.hint(Queue::Act);
+            self.hint_room();
         }
         Ok(observed.news)
     }

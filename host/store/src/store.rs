@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
+use penstock_model::flow::FlowLimits;
 use penstock_model::id::Timestamp;
 use penstock_model::secret::Secret;
 use tokio::sync::Notify;
@@ -40,6 +41,8 @@ struct Inner {
     backend: Backend,
     dispatch: Arc<Notify>,
     act: Arc<Notify>,
+    room: Arc<Notify>,
+    limits: RwLock<Arc<FlowLimits>>,
 }
 
 enum Backend {
@@ -104,6 +107,8 @@ impl Store {
             backend,
             dispatch: Arc::default(),
             act: Arc::default(),
+            room: Arc::default(),
+            limits: RwLock::new(Arc::new(FlowLimits::lifted())),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -141,6 +146,37 @@ impl Store {
             Queue::Dispatch => self.inner.dispatch.notify_one(),
             Queue::Act => self.inner.act.notify_one(),
         }
+    }
+
+    /// Puts limits in force for what this process starts; until it is called there are none.
+    pub fn limit_flow(&self, limits: FlowLimits) {
+        let mut held = self
+            .inner
+            .limits
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(limits);
+        drop(held);
+        self.hint_room();
+    }
+
+    pub(crate) fn flow_limits(&self) -> Arc<FlowLimits> {
+        Arc::clone(
+            &self
+                .inner
+                .limits
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Told each time that there may be room for a start that waits, or that one begins to wait, in this process.
+    pub fn room(&self) -> Arc<Notify> {
+        Arc::clone(&self.inner.room)
+    }
+
+    pub(crate) fn hint_room(&self) {
+        self.inner.room.notify_one();
     }
 
     /// Finishes what was handed in and closes the store, for all handles.

@@ -10,6 +10,8 @@ mod cancel;
 mod claims;
 mod decide;
 mod durability;
+mod flow;
+mod keep;
 mod people;
 mod postgres_only;
 mod receive;

@@ -25,7 +25,7 @@ use penstock_control_plane::{
     shared,
 };
 use penstock_model::{
-    admit::{ProjectOf, RunOrder, StopOrder},
+    admit::{ProjectOf, RunOrder, StopHow, StopOrder},
     id::{CommitId, Digest, EffectId, ProjectId},
     lane::{Lane, Subject},
     scope::Trust,
@@ -137,6 +137,7 @@ fn stop_order(order: &RunOrder, effect: EffectId, uid: Option<&str>) -> StopOrde
         name: order.name.clone(),
         uid: uid.map(str::to_owned),
         reason: "superseded".to_owned(),
+        how: StopHow::RunFinally,
     }
 }
 

@@ -3,7 +3,10 @@
 use kube::api::DeleteParams;
 use penstock_cluster::{Cluster, RunStatus, Stopped};
 use penstock_control_plane::{TestPlace, wait};
-use penstock_model::{admit::RunOrder, run::RunState};
+use penstock_model::{
+    admit::{RunOrder, StopHow, StopOrder},
+    run::RunState,
+};
 
 use crate::{LIMIT, audit, effect, order, place, runs, spec, stop_order};
 
@@ -75,7 +78,11 @@ async fn a_run_without_a_known_uid_is_stopped_at_once_and_not_softened() {
     let (place, cluster) = place("hard").await;
     let (run, _) = endless(&place, &cluster).await;
     let stop = stop_order(&run, effect(&place, "run"), None);
-    assert_eq!(cluster.stop_run_hard(&stop).await.unwrap(), Stopped::Asked);
+    let hard = StopOrder {
+        how: StopHow::AtOnce,
+        ..stop.clone()
+    };
+    assert_eq!(cluster.stop_run(&hard).await.unwrap(), Stopped::Asked);
     let softer = cluster.stop_run(&stop).await.unwrap();
     assert!(
         matches!(softer, Stopped::Asked | Stopped::AlreadyFinished),

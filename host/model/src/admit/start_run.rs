@@ -17,6 +17,9 @@ use crate::tenant::{Place, choose_place};
 /// GitLab keeps so many characters of a status' name.
 pub(super) const STATUS_NAME: usize = 255;
 
+/// Characters of a queue's name.
+const QUEUE_NAME: usize = 255;
+
 /// Judges one; every fault that can be told at once is.
 pub(super) fn judge(
     id: EffectId,
@@ -25,6 +28,7 @@ pub(super) fn judge(
     context: Context<'_>,
 ) -> Result<RunOrder, Vec<Fault>> {
     let mut faults = unbuilt(start);
+    faults.extend(limit_faults(start));
     if !label::is_value(&start.pipeline) {
         faults.push(Fault::new(
             "pipeline",
@@ -105,11 +109,50 @@ pub(super) fn judge(
         trust: context.event.provenance.trust,
         lane: Lane::clone(context.lane),
         queue: start.queue.clone(),
-        keep: start.keep,
+        keep: kept(start.keep, place),
     })
 }
 
-/// What the contract has and this release has not. A run with a gate or a queue is refused, never run without it.
+/// A queue or a number of runs to keep that can't be meant.
+fn limit_faults(start: &StartRun) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Some(queue) = &start.queue {
+        let fits = (1..=QUEUE_NAME).contains(&queue.name.chars().count())
+            && !queue.name.chars().any(char::is_control);
+        if !fits {
+            faults.push(Fault::new(
+                "queue.name",
+                format!("the name of a queue is 1 to {QUEUE_NAME} characters, none of them a control character"),
+                "let the plugin give it such a name",
+            ));
+        }
+        if queue.concurrency == Some(0) {
+            faults.push(Fault::new(
+                "queue.concurrency",
+                "nothing of a queue that takes no run would ever start",
+                "write 1 or more, or leave it out",
+            ));
+        }
+    }
+    if start.keep == Some(0) {
+        faults.push(Fault::new(
+            "keep",
+            "a run that is not kept at all would be gone before anyone could look at it",
+            "write 1 or more, or leave it out",
+        ));
+    }
+    faults
+}
+
+/// Finished runs of the pipeline to keep: what is asked for, held to what the place allows.
+fn kept(asked: Option<u32>, place: &Place) -> Option<u32> {
+    match (asked, place.policy.keep_runs) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
+/// What the contract has and this release has not. A run with a gate is refused, never run without it.
 fn unbuilt(start: &StartRun) -> Vec<Fault> {
     let fault = |path: &str, what: &str| {
         Fault::new(
@@ -121,12 +164,6 @@ fn unbuilt(start: &StartRun) -> Vec<Fault> {
     let mut faults = Vec::new();
     if start.gate.is_some() {
         faults.push(fault("gate", "gates are"));
-    }
-    if start.queue.is_some() {
-        faults.push(fault("queue", "queues are"));
-    }
-    if start.keep.is_some() {
-        faults.push(fault("keep", "keeping only so many runs is"));
     }
     if !start.secrets.is_empty() {
         faults.push(fault(

@@ -50,6 +50,7 @@ pub(super) fn generous() -> PlacePolicy {
         images: Some(vec!["registry.example.com/ci/**".into(), "alpine:*".into()]),
         security_context: true,
         timeout: Some(3600),
+        keep_runs: None,
         service_accounts: vec!["deployer".into()],
         labels: vec!["app.kubernetes.io/*".into(), "example.com/*".into()],
         annotations: vec![

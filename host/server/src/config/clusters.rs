@@ -1,14 +1,20 @@
 //! `clusters`: how they are reached, and where links lead.
 
+use std::time::Duration;
+
 use penstock_cluster::{BaseUrl, UrlTemplate};
-use penstock_model::id::Digest;
+use penstock_model::flow::FlowLimits;
+use penstock_model::id::{ClusterName, Digest};
 
 use super::files::Files;
 use super::gitlab::named;
 use super::read::{Listed, Names, Sections, base_url};
 use super::reader::{Item, Reader};
 use super::tree::Value;
-use super::{ClusterAccess, ClusterConfig, LinksConfig};
+use super::{ClusterAccess, ClusterConfig, LinksConfig, flow};
+
+/// What `finally` tasks of a cancelled run have, if nothing is written.
+const CANCEL_GRACE: Duration = Duration::from_secs(5 * 60);
 
 /// Bytes of a kubeconfig.
 const MAX_KUBECONFIG: u64 = 1024 * 1024;
@@ -17,12 +23,13 @@ pub(super) fn read(
     sections: &Sections<'_>,
     files: &Files<'_>,
     public: bool,
+    limits: &mut FlowLimits,
 ) -> Listed<ClusterConfig> {
     let mut names = Names::default();
     let read: Vec<Option<ClusterConfig>> = sections
         .list("clusters")
         .iter()
-        .map(|item| cluster(*item, files, public, &mut names))
+        .map(|item| cluster(*item, files, public, &mut names, limits))
         .collect();
     Listed {
         read: read.into_iter().collect(),
@@ -35,16 +42,26 @@ fn cluster(
     files: &Files<'_>,
     public: bool,
     names: &mut Names,
+    limits: &mut FlowLimits,
 ) -> Option<ClusterConfig> {
     let reader = item.map("a cluster")?;
     let named = named(&reader, names, "clusters");
     let access = access(&reader, files);
     let links = links(&reader, public);
+    let cancel_grace = reader.or("cancel-grace", CANCEL_GRACE, |item| {
+        item.quantity(super::unit::duration)
+    });
+    let own = flow::own(&reader, limits.cluster);
     reader.finish();
+    let name: ClusterName = named?.into();
+    if let Some(own) = own? {
+        limits.clusters.insert(name.clone(), own);
+    }
     Some(ClusterConfig {
-        name: named?.into(),
+        name,
         access: access?,
         links: links?,
+        cancel_grace: cancel_grace?,
     })
 }
 

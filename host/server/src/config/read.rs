@@ -7,7 +7,7 @@ use super::files::{Environment, Files, Seen};
 use super::problem::{Collector, Problems, Source};
 use super::reader::{Item, nearest};
 use super::tree::{self, Node, Spot, Value};
-use super::{Config, StoreConfig, clusters, gitlab, plugins, routes, tenants};
+use super::{Config, StoreConfig, clusters, flow, gitlab, plugins, routes, tenants};
 
 const LISTS: &[&str] = &["gitlab", "clusters", "tenants", "plugins", "routes"];
 const SINGLES: &[&str] = &[
@@ -17,6 +17,7 @@ const SINGLES: &[&str] = &[
     "store",
     "data",
     "bodies",
+    "flow",
 ];
 
 const LISTEN: std::net::SocketAddr =
@@ -135,7 +136,11 @@ impl<'t> Sections<'t> {
         self.lists.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn single<T>(&self, name: &str, read: impl FnOnce(Item<'t>) -> Option<T>) -> Option<Option<T>> {
+    pub(super) fn single<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(Item<'t>) -> Option<T>,
+    ) -> Option<Option<T>> {
         match self.singles.get(name) {
             Some(item) => read(*item).map(Some),
             None => Some(None),
@@ -215,8 +220,11 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
     let store = sections.single("store", |item| store(item, files));
     let bodies = sections.single("bodies", |item| item.quantity(super::unit::bytes));
     let gitlab = gitlab::read(sections, files);
-    let clusters = clusters::read(sections, files, sections.singles.contains_key("public-url"));
-    let tenants = tenants::read(sections, &clusters.names);
+    let flow = flow::read(sections);
+    let mut limits = flow.clone().unwrap_or_default();
+    let public = sections.singles.contains_key("public-url");
+    let clusters = clusters::read(sections, files, public, &mut limits);
+    let tenants = tenants::read(sections, &clusters.names, &mut limits);
     let plugins = plugins::read(sections, files);
     let routes = routes::read(sections, &tenants.names, &plugins.names);
     Some(Config {
@@ -226,6 +234,7 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
         store: store?.unwrap_or_else(|| StoreConfig::Sqlite(data.join("penstock.db"))),
         data,
         body_budget: bodies?.unwrap_or(BODIES),
+        flow: flow.map(|_| limits)?,
         gitlab: gitlab?,
         clusters: clusters.read?,
         tenants: tenants.read?,

@@ -2,18 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use penstock_model::flow::{FlowLimits, Limit};
+use penstock_model::id::{PlaceName, TenantName};
 use penstock_model::pattern::Pattern;
 use penstock_model::tenant::{PlacePolicy, PlaceTemplate, Tenant, When, is_dns_label};
 
+use super::flow;
 use super::read::{Listed, Names, Sections, known, remember};
 use super::reader::{Item, Reader, cut, listed, nearest};
 
-pub(super) fn read(sections: &Sections<'_>, clusters: &Names) -> Listed<Tenant> {
+pub(super) fn read(
+    sections: &Sections<'_>,
+    clusters: &Names,
+    limits: &mut FlowLimits,
+) -> Listed<Tenant> {
     let mut names = Names::default();
     let read: Vec<Option<Tenant>> = sections
         .list("tenants")
         .iter()
-        .map(|item| tenant(*item, clusters, &mut names))
+        .map(|item| tenant(*item, clusters, &mut names, limits))
         .collect();
     Listed {
         read: read.into_iter().collect(),
@@ -21,7 +28,12 @@ pub(super) fn read(sections: &Sections<'_>, clusters: &Names) -> Listed<Tenant> 
     }
 }
 
-fn tenant(item: Item<'_>, clusters: &Names, names: &mut Names) -> Option<Tenant> {
+fn tenant(
+    item: Item<'_>,
+    clusters: &Names,
+    names: &mut Names,
+    limits: &mut FlowLimits,
+) -> Option<Tenant> {
     let reader = item.map("a tenant")?;
     let pattern = reader.required("match").and_then(|item| {
         let pattern =
@@ -46,22 +58,37 @@ fn tenant(item: Item<'_>, clusters: &Names, names: &mut Names) -> Option<Tenant>
                         );
                         item.collector.open(key.spot, message, None);
                     }
-                    Some((
-                        key.text.as_str().into(),
-                        place(item, clusters, pattern.as_ref())?,
-                    ))
+                    let name: PlaceName = key.text.as_str().into();
+                    let (template, own) = place(item, clusters, pattern.as_ref(), limits.place)?;
+                    if let (Some(own), Some(pattern)) = (own, &pattern) {
+                        let tenant = TenantName::new(pattern.as_str());
+                        limits.places.insert((tenant, name.clone()), own);
+                    }
+                    Some((name, template))
                 })
                 .collect();
             read.into_iter().collect::<Option<BTreeMap<_, _>>>()
         });
+    let own = flow::own(&reader, limits.tenant);
     reader.finish();
+    let pattern = pattern?;
+    if let Some(own) = own? {
+        let tenant = TenantName::new(pattern.as_str());
+        limits.tenants.insert(tenant, own);
+    }
     Some(Tenant {
-        pattern: pattern?,
+        pattern,
         places: places?,
     })
 }
 
-fn place(item: Item<'_>, clusters: &Names, pattern: Option<&Pattern>) -> Option<PlaceTemplate> {
+/// A place, and its limits if it has some of its own.
+fn place(
+    item: Item<'_>,
+    clusters: &Names,
+    pattern: Option<&Pattern>,
+    general: Limit,
+) -> Option<(PlaceTemplate, Option<Limit>)> {
     let reader = item.map("a place")?;
     let cluster = reader
         .required("cluster")
@@ -93,15 +120,17 @@ fn place(item: Item<'_>, clusters: &Names, pattern: Option<&Pattern>) -> Option<
             Some(help),
         );
     }
+    let own = flow::own(&reader, general);
     reader.finish();
-    Some(PlaceTemplate {
+    let template = PlaceTemplate {
         cluster: cluster?.into(),
         namespace: namespace?,
         creator: creator?,
         run_as: run_as?,
         when: when?,
         policy: policy?,
-    })
+    };
+    Some((template, own?))
 }
 
 /// A DNS label in which variables of the tenant's pattern may stand.
@@ -161,6 +190,7 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
     let images = some_texts("images");
     let security_context = truth("security-context");
     let timeout = reader.maybe("timeout", timeout);
+    let keep_runs = reader.maybe("keep-runs", Item::count);
     let service_accounts = texts("service-accounts");
     let labels = texts("labels");
     let annotations = texts("annotations");
@@ -177,6 +207,7 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
         images: images?,
         security_context: security_context?,
         timeout: timeout?,
+        keep_runs: keep_runs?,
         service_accounts: service_accounts?,
         labels: labels?,
         annotations: annotations?,

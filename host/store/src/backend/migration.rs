@@ -16,6 +16,7 @@ const STEPS: &[(&str, &str)] = &[
         "0002_handed_out",
         include_str!("../../migrations/0002_handed_out.sql"),
     ),
+    ("0020_flow", include_str!("../../migrations/0020_flow.sql")),
 ];
 
 const APPLIED: &str = "SELECT name FROM penstock_migrations ORDER BY name";

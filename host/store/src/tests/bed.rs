@@ -61,6 +61,12 @@ impl Bed {
         self.now.fetch_add(millis, Ordering::SeqCst);
     }
 
+    /// Somebody sets the clock back.
+    pub(crate) fn back(&self, duration: Duration) {
+        let millis = u64::try_from(duration.as_millis()).unwrap();
+        self.now.fetch_sub(millis, Ordering::SeqCst);
+    }
+
     /// Appends a push to `main` of project 1.
     pub(crate) async fn append(&self, id: &str) -> u64 {
         self.append_this(delivery(id, self.now())).await

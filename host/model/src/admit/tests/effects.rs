@@ -98,31 +98,56 @@ fn a_fork_gets_what_forks_are_granted_and_nothing_else() {
 }
 
 #[test]
+fn a_queue_or_a_keep_that_can_not_be_meant_is_refused() {
+    let setting = member();
+    let queue = |name: &str, concurrency| {
+        let queue = Queue {
+            name: name.into(),
+            concurrency,
+        };
+        started(|it| it.queue = Some(queue))
+    };
+    assert_eq!(refusal(&setting, queue("", None)).0, "queue.name");
+    assert_eq!(refusal(&setting, queue("a\nb", None)).0, "queue.name");
+    assert_eq!(
+        refusal(&setting, queue("deploy", Some(0))).0,
+        "queue.concurrency"
+    );
+    assert_eq!(refusal(&setting, started(|it| it.keep = Some(0))).0, "keep");
+    let admitted = setting.admit(vec![("run", queue("deploy to production", Some(1)))]);
+    let Task::StartRun(run) = &admitted.orders[0].task else {
+        panic!("{admitted:?}");
+    };
+    assert_eq!(run.queue.as_ref().unwrap().concurrency, Some(1));
+}
+
+#[test]
+fn a_run_keeps_what_it_asks_for_and_no_more_than_its_place_allows() {
+    let kept = |most: Option<u32>, asked: Option<u32>| {
+        let mut setting = member();
+        for place in &mut setting.places {
+            place.policy.keep_runs = most;
+        }
+        let admitted = setting.admit(vec![("run", started(|it| it.keep = asked))]);
+        let Task::StartRun(run) = &admitted.orders[0].task else {
+            panic!("{admitted:?}");
+        };
+        run.keep
+    };
+    assert_eq!(kept(None, None), None);
+    assert_eq!(kept(None, Some(7)), Some(7));
+    assert_eq!(kept(Some(5), Some(7)), Some(5));
+    assert_eq!(kept(Some(5), Some(3)), Some(3));
+    assert_eq!(kept(Some(5), None), Some(5));
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_and_never_done_without() {
     let setting = member();
     let (path, rule) = refusal(&setting, started(|it| it.gate = Some("ask".into())));
     assert_eq!(
         (path.as_str(), rule.as_str()),
         ("gate", "gates are not built yet in this release")
-    );
-    // A run that must not run beside others is not run beside others.
-    let queue = Queue {
-        name: "deploy".into(),
-        concurrency: Some(1),
-    };
-    assert_eq!(
-        refusal(&setting, started(|it| it.queue = Some(queue))),
-        (
-            "queue".to_owned(),
-            "queues are not built yet in this release".to_owned()
-        )
-    );
-    assert_eq!(
-        refusal(&setting, started(|it| it.keep = Some(3))),
-        (
-            "keep".to_owned(),
-            "keeping only so many runs is not built yet in this release".to_owned()
-        )
     );
     let secret = RunSecret {
         name: "s".into(),
