@@ -14,6 +14,9 @@
 //! | deployment | the branch, else the tag, of its name | likewise | likewise | the actor |
 //! | note on a commit | none | the commit, if some ref of the project holds it | none | the actor |
 //! | anything else, a deleted ref | its name | none | none | the actor |
+//!
+//! An event is past if the head is another commit than its own, if the ref that it says was deleted is there, or if the merge
+//! request is in another state than it says.
 
 use std::collections::BTreeSet;
 
@@ -50,6 +53,9 @@ pub struct Confirmed {
     pub commit: Option<CommitId>,
     /// Head of the ref or merge request as it is now: what supersedes. None: there is none, or it could not be confirmed.
     pub head: Option<CommitId>,
+    /// GitLab has gone on since: another head, a ref that is there again, a merge request in another state. Such an event, taken in
+    /// late, ends nothing that came after it.
+    pub past: bool,
 }
 
 impl Confirmed {
@@ -174,6 +180,7 @@ fn unconfirmed(parsed: &Parsed, scope: Scope, own: &OwnUsers) -> Confirmed {
         ref_name: parsed.ref_name.clone(),
         commit: None,
         head: None,
+        past: false,
     }
 }
 
@@ -255,7 +262,9 @@ async fn in_project(
         merge_request.source_project = row.source_project_id.map(ProjectId);
         merge_request.author = row.author();
     }
+    let superseded = found.head.is_some() && found.head != found.commit;
     Ok(Confirmed {
+        past: found.past || superseded,
         kind,
         provenance: Provenance {
             trust,

@@ -53,6 +53,8 @@ pub struct Context<'a> {
     pub places: &'a [Place],
     /// Head of the event's ref or merge request as GitLab gave it when the event was decided; none: it could not be confirmed, and nothing is superseded.
     pub head: Option<&'a CommitId>,
+    /// GitLab has gone on since the event, which came late: it starts what it asks for and cancels nothing.
+    pub past: bool,
     /// Page of the delivery at this host, for a label-like annotation; none: the host has no address of its own.
     pub delivery_url: Option<&'a str>,
 }
@@ -172,6 +174,9 @@ pub struct CancelOrder {
     pub lane: Lane,
     /// Head of the lane as GitLab gave it; runs of other commits are superseded. None: nothing is.
     pub head: Option<CommitId>,
+    /// GitLab has gone on since the event: nothing is cancelled.
+    #[serde(default)]
+    pub past: bool,
 }
 
 /// One run to stop.

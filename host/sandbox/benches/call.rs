@@ -380,6 +380,7 @@ impl Ours {
                 grants: &self.grants,
                 places: &self.places,
                 head: None,
+                past: false,
                 delivery_url: None,
             },
         );

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_cluster::LinkTo;
+use penstock_cluster::{LinkTo, Stopped};
 use penstock_model::admit::{
-    CommentOrder, DeleteOrder, Order, RunOrder, StatusOrder, StopOrder, Task,
+    CommentOrder, DeleteOrder, Order, RunOrder, StatusOrder, StopHow, StopOrder, Task,
 };
 use penstock_model::id::{EffectId, InstanceName, Timestamp};
 use penstock_model::run::RunState;
@@ -76,7 +76,7 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
     let live = host.live();
     let tried = match &effect.order.task {
         Task::StartRun(order) => start_run(&live, order, effect.order.id).await,
-        Task::StopRun(order) => stop_run(&live, order).await,
+        Task::StopRun(order) => stop_run(host, &live, &effect.order, order).await,
         Task::DeleteRun(order) => delete_run(&live, order).await,
         Task::SetStatus(status) => {
             set_status(&live, status, status::is_unconfirmed(&effect.order)).await
@@ -203,7 +203,7 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
     }
 }
 
-async fn stop_run(live: &Live, order: &StopOrder) -> Tried {
+async fn stop_run(host: &Host, live: &Live, whole: &Order, order: &StopOrder) -> Tried {
     let Some(cluster) = live.cluster(&order.cluster) else {
         return Tried::Never(format!(
             "the configuration has no cluster `{}` any more",
@@ -218,6 +218,17 @@ async fn stop_run(live: &Live, order: &StopOrder) -> Tried {
         }
     };
     match stopped {
+        Ok(Stopped::Asked) if order.how == StopHow::RunFinally => {
+            let now = Timestamp::now();
+            let at = now.plus(live.cancel_grace(&order.cluster));
+            match host.store.stop_later(whole, at, now).await {
+                Ok(()) => Tried::Done(json!({ "stopped": "Asked", "at_once_after": at })),
+                Err(error) => Tried::Again {
+                    why: format!("its stop at once could not be ordered: {error}"),
+                    after: None,
+                },
+            }
+        }
         Ok(stopped) => Tried::Done(json!({ "stopped": format!("{stopped:?}") })),
         Err(error) if error.is_transient() => Tried::Again {
             after: error.retry_after(),

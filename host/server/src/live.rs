@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use penstock_cluster::{Cluster, ClusterSettings};
@@ -108,6 +109,16 @@ impl Live {
     /// A cluster by its name.
     pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
         self.clusters.get(name)
+    }
+
+    /// What a cancelled run of this cluster has for its `finally` tasks.
+    pub fn cancel_grace(&self, name: &ClusterName) -> Duration {
+        let found = self
+            .config
+            .clusters
+            .iter()
+            .find(|cluster| cluster.name == *name);
+        found.map_or(Duration::ZERO, |cluster| cluster.cancel_grace)
     }
 
     /// All clusters.

@@ -1,7 +1,8 @@
 //! Which runs a cancel is about, and what is done with them, in the transaction that commits it.
 //!
 //! A run that was not started is withdrawn: its effect stays as a tombstone and is never done. One that may have been started
-//! gets an order to stop it. A run that is committed after a cancel of a later delivery that is about it is withdrawn at once.
+//! gets an order to stop it. A run that is committed after a cancel of a later delivery that is about it is withdrawn at once. An
+//! event that came when GitLab had gone on cancels nothing.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,10 @@ use crate::backend::Tx;
 use crate::backend::dialect::{guard, guard_key};
 use crate::backend::value::params;
 use crate::error::StoreError;
-use crate::outbox::{Cancelled, Origin, effect_lane, host_key, insert, read_order, read_run_order};
+use crate::outbox::{
+    Cancelled, Origin, effect_lane, host_key, insert, insert_at, read_order, read_run_order,
+};
+use crate::store::Store;
 use crate::{flow, run};
 
 /// The status that a run gets when it is cancelled before it was created.
@@ -117,7 +121,12 @@ pub(crate) fn resolve(
     }
     let lane = cancel.lane.to_string();
     let mut here = Cancelled::default();
-    for run in candidates(tx, cancel, origin)? {
+    let meant = if cancel.past {
+        Vec::new()
+    } else {
+        candidates(tx, cancel, origin)?
+    };
+    for run in meant {
         if !run.meant(cancel, &lane) {
             continue;
         }
@@ -129,10 +138,13 @@ pub(crate) fn resolve(
         }
     }
     let hex = |ids: &[EffectId]| ids.iter().map(EffectId::hex).collect::<Vec<_>>();
-    let result = serde_json::json!({
+    let mut result = serde_json::json!({
         "withdrawn": hex(&here.withdrawn),
         "stopping": hex(&here.stopping),
     });
+    if cancel.past {
+        result = serde_json::json!({ "past": "GitLab had gone on since the event: nothing is cancelled" });
+    }
     tx.execute(
         "UPDATE effects SET state = 'done', result = ?2, settled_at = ?3, next_at = NULL WHERE id = ?1",
         params![&order.id.hex(), &result.to_string(), now],
@@ -225,7 +237,10 @@ pub(crate) fn withdraw_late(
         let Task::CancelRuns(cancel) = read_order(&row.bytes()?, &cancelling)?.task else {
             continue;
         };
-        if cancel.plugin == run.plugin && candidate.meant(&cancel, &cancel.lane.to_string()) {
+        if !cancel.past
+            && cancel.plugin == run.plugin
+            && candidate.meant(&cancel, &cancel.lane.to_string())
+        {
             withdraw(tx, &candidate, &cancel.reason, now)?;
             return Ok(());
         }
@@ -248,6 +263,41 @@ pub(crate) fn stop_withdrawn(
     match Origin::of_effect(tx, id)? {
         Some(origin) => stop(tx, &id.follow_up("withdrawn"), id, &why, &origin, now),
         None => Ok(()),
+    }
+}
+
+impl Store {
+    /// Orders a run that was asked to end after its `finally` tasks to be stopped at once, not before `at`. To say it twice changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stop_later(
+        &self,
+        asked: &Order,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Task::StopRun(stop) = &asked.task else {
+            return Ok(());
+        };
+        let order = Order {
+            id: asked.id.follow_up("at-once"),
+            key: host_key("stop-at-once"),
+            task: Task::StopRun(StopOrder {
+                how: StopHow::AtOnce,
+                ..stop.clone()
+            }),
+        };
+        let asked = asked.id;
+        self.write(move |tx| {
+            let Some(origin) = Origin::of_effect(tx, &asked)? else {
+                return Ok(());
+            };
+            let lane = effect_lane(&order, None);
+            insert_at(tx, &order, &lane, &origin, at, now).map(drop)
+        })
+        .await
     }
 }
 

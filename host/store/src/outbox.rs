@@ -3,7 +3,7 @@
 //! An effect is put in with the decision that asks for it and stays when it is done: a tombstone, so that it is never done
 //! again. Effects of a lane are done in their order; one that must wait holds up its lane, one that is dead or refused does not.
 
-use penstock_model::admit::{Order, RunOrder, Task};
+use penstock_model::admit::{Order, RunOrder, StopHow, Task};
 use penstock_model::effect::CommentTarget;
 use penstock_model::id::{EffectId, EffectKey, RouteName, Timestamp};
 
@@ -61,6 +61,10 @@ impl EffectState {
 pub fn effect_lane(order: &Order, run_lane: Option<&str>) -> String {
     match &order.task {
         Task::StartRun(run) => format!("run:{}/{}", run.cluster, run.lane),
+        // It is due later, and holds up nothing until then.
+        Task::StopRun(stop) if stop.how == StopHow::AtOnce => {
+            format!("stop:{}/{}", stop.cluster, stop.run)
+        }
         Task::StopRun(stop) => run_lane.map_or_else(
             || {
                 format!(
@@ -203,6 +207,18 @@ pub(crate) fn insert(
     origin: &Origin,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
+    insert_at(tx, order, lane, origin, now, now)
+}
+
+/// Puts one order in that is due at a time, and says whether it is new.
+pub(crate) fn insert_at(
+    tx: &mut dyn Tx,
+    order: &Order,
+    lane: &str,
+    origin: &Origin,
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let (of, cluster) = match &order.task {
         Task::StartRun(run) => (&run.of, run.cluster.as_str()),
         Task::StopRun(stop) => (&stop.of, stop.cluster.as_str()),
@@ -222,7 +238,7 @@ pub(crate) fn insert(
     let new = tx.execute(
         "INSERT INTO effects (instance, cluster, id, tenant, project, lane, overtakes, kind, key, delivery, delivery_seq, \
          route, attempt, state, content, tries, next_at, created_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'waiting', ?14, 0, ?15, ?15) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 'waiting', ?14, 0, ?15, ?16) \
          ON CONFLICT (id) DO NOTHING",
         params![
             of.instance.as_str(),
@@ -239,11 +255,12 @@ pub(crate) fn insert(
             origin.route.as_str(),
             origin.attempt,
             &content,
+            at,
             now,
         ],
     )? > 0;
     if new && !matches!(order.task, Task::CancelRuns(_)) {
-        wake_lane(tx, Queue::Act, lane, of.tenant.as_str(), now, now)?;
+        wake_lane(tx, Queue::Act, lane, of.tenant.as_str(), at, now)?;
     }
     Ok(new)
 }

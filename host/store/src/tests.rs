@@ -12,6 +12,7 @@ mod decide;
 mod durability;
 mod flow;
 mod keep;
+mod model;
 mod people;
 mod postgres_only;
 mod receive;

@@ -8,6 +8,7 @@
 )]
 
 mod away;
+mod flow;
 mod main_path;
 mod metrics;
 mod plugins;

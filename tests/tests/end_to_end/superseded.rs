@@ -39,6 +39,51 @@ async fn a_new_push_cancels_the_run_of_the_commit_that_it_supersedes() {
 }
 
 #[tokio::test]
+async fn a_cancelled_run_whose_finally_task_does_not_end_is_stopped_after_its_grace() {
+    let mut manifest = running("sleep infinity");
+    manifest["spec"]["pipelineSpec"]["finally"] = json!([{
+        "name": "clean",
+        "taskSpec": { "steps": [{ "name": "clean", "image": "example.com/builder", "script": "sleep infinity" }] },
+    }]);
+    let rules =
+        json!([{ "name": "build", "on": ["push"], "cancel": "superseded", "template": manifest }]);
+    let scene = Scene::builder("grace")
+        .plugin(Plugin::trigger_map("pipelines", rules))
+        .edit(|config| config["clusters"][0]["cancel-grace"] = "3s".into())
+        .start()
+        .await;
+    let push = |content: &str| {
+        scene
+            .gitlab
+            .push(Push::new(PROJECT, "topic", "alice").write("a.txt", content.to_owned()))
+    };
+    let first = push("one");
+    let delivery = scene.send_one(&first).await;
+    let name = scene.run_of(&delivery).await.metadata.name.unwrap();
+    let runs = scene.runs_api().await;
+    until("its task", async || {
+        let run = runs.get(&name).await.ok()?;
+        let children = run.data["status"]["childReferences"].as_array()?;
+        (!children.is_empty()).then_some(())
+    })
+    .await;
+    scene.send_one(&push("two")).await;
+    let word = async || {
+        let run = runs.get(&name).await.ok()?;
+        let status = run.data["spec"]["status"].as_str()?;
+        Some(status.to_owned())
+    };
+    assert_eq!(until("its cancellation", word).await, "CancelledRunFinally");
+    until("its end", async || {
+        let run = runs.get(&name).await.ok()?;
+        let condition = run.data["status"]["conditions"][0].clone();
+        (run.data["spec"]["status"] == "Cancelled" && condition["status"] == "False").then_some(())
+    })
+    .await;
+    scene.status(&first.commit, "build", "canceled").await;
+}
+
+#[tokio::test]
 async fn a_run_of_another_branch_goes_on() {
     let rules = json!([{ "name": "build", "on": ["push"], "cancel": "superseded", "template": running("sleep infinity") }]);
     let scene = Scene::builder("beside")

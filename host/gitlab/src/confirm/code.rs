@@ -20,6 +20,8 @@ pub(super) struct Found {
     pub(super) ref_name: Option<RefName>,
     pub(super) source_project: Option<Project>,
     pub(super) merge_request: Option<MergeRequestRow>,
+    /// GitLab has gone on since the event.
+    pub(super) past: bool,
 }
 
 impl Found {
@@ -31,6 +33,7 @@ impl Found {
             ref_name,
             source_project: None,
             merge_request: None,
+            past: false,
         }
     }
 }
@@ -59,9 +62,32 @@ pub(super) async fn find(
     }
     match (&parsed.ref_name, parsed.revision.as_deref()) {
         (Some(ref_name), Some(revision)) => on_ref(client, project.id, ref_name, revision).await,
-        (Some(ref_name), None) => Ok(Found::nothing(Code::None, Some(ref_name.clone()))),
+        (Some(ref_name), None) => Ok(Found {
+            past: is_deletion(&parsed.kind) && is_there(client, project.id, ref_name).await?,
+            ..Found::nothing(Code::None, Some(ref_name.clone()))
+        }),
         (None, _) => Ok(Found::nothing(Code::None, None)),
     }
+}
+
+fn is_deletion(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Push(push) => push.after.is_none(),
+        EventKind::TagPush(push) => push.after.is_none(),
+        _ => false,
+    }
+}
+
+/// The branch or tag exists.
+async fn is_there(client: &Client, project: ProjectId, name: &RefName) -> Result<bool, ApiError> {
+    let text = name.as_str();
+    Ok(match text.strip_prefix("refs/tags/") {
+        Some(tag) => known(client.tag(project, tag).await)?.is_some(),
+        None => {
+            let branch = text.strip_prefix("refs/heads/").unwrap_or(text);
+            known(client.branch(project, branch).await)?.is_some()
+        }
+    })
 }
 
 /// The commit is on the branch or tag, or was: it is an ancestor of its head.
@@ -154,6 +180,17 @@ async fn unconfirmed_code(
     })
 }
 
+/// The merge request was closed, merged or opened again since.
+fn is_in_another_state(kind: &EventKind, row: &MergeRequestRow) -> bool {
+    match kind {
+        EventKind::MergeRequest(event) => {
+            let said = event.merge_request.state.as_str();
+            !said.is_empty() && !row.state.is_empty() && said != row.state
+        }
+        _ => false,
+    }
+}
+
 async fn on_any_ref(client: &Client, project: ProjectId, id: &CommitId) -> Result<Found, ApiError> {
     let Some(commit) = known(client.commit(project, id.as_str()).await)? else {
         return Ok(Found::nothing(Code::Unconfirmed, None));
@@ -213,6 +250,7 @@ async fn in_merge_request(
         unconfirmed_code(client, project.id, &ref_name, revision).await?
     };
     found.head = Some(head);
+    found.past = is_in_another_state(&parsed.kind, &row);
     match row.source_project_id.map(ProjectId) {
         Some(source) if source == project.id => {
             let branch = known(client.branch(project.id, &row.source_branch).await)?;

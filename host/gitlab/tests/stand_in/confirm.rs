@@ -108,6 +108,33 @@ async fn a_commit_that_was_pushed_away_is_not_confirmed() {
 }
 
 #[tokio::test]
+async fn an_event_is_past_when_gitlab_has_gone_on() {
+    let scene = Scene::new().await;
+    let first = scene.push(API, "main", "maya");
+    assert!(!scene.confirm(&first).await.past);
+    let second = scene
+        .gitlab
+        .push(Push::new(API, "main", "maya").write("b.txt", "b"));
+    assert!(scene.confirm(&first).await.past, "another head");
+    assert!(!scene.confirm(&second).await.past);
+
+    let _ = scene.push(API, "feature", "alice");
+    let deleted = scene.gitlab.delete_branch(API, "feature", "alice");
+    assert!(!scene.confirm(&deleted).await.past);
+    let _ = scene.push(API, "feature", "alice");
+    assert!(scene.confirm(&deleted).await.past, "it is there again");
+
+    let opened = scene.gitlab.propose(Proposal::new(API, "feature", "alice"));
+    assert!(!scene.confirm(&opened).await.past);
+    let closed = scene.gitlab.close(API, opened.number, "alice");
+    assert!(!scene.confirm(&closed).await.past);
+    assert!(scene.confirm(&opened).await.past, "it is closed");
+    let reopened = scene.gitlab.reopen(API, opened.number, "alice");
+    assert!(scene.confirm(&closed).await.past, "it is open again");
+    assert!(!scene.confirm(&reopened).await.past);
+}
+
+#[tokio::test]
 async fn a_payload_that_claims_another_branch_of_its_commit_is_not_confirmed() {
     let scene = Scene::new().await;
     let change = scene

@@ -169,6 +169,7 @@ pub(super) fn cancel(
         reason: wanted.reason.chars().take(DESCRIPTION).collect(),
         lane: context.lane.clone(),
         head: context.head.cloned(),
+        past: context.past,
     })
 }
 

@@ -187,6 +187,7 @@ impl Setting {
                 grants: &self.grants,
                 places: &self.places,
                 head: self.head.as_ref(),
+                past: false,
                 delivery_url: Some("https://penstock.example.com/deliveries/d-1"),
             },
         )

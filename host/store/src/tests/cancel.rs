@@ -1,6 +1,8 @@
 //! Cancels, resolved in the transaction of their decision.
 
-use penstock_model::admit::{Order, Task};
+use std::time::Duration;
+
+use penstock_model::admit::{Order, StopHow, Task};
 use penstock_model::effect::{CancelScope, StatusState};
 use penstock_model::id::Digest;
 use penstock_model::run::RunState;
@@ -21,7 +23,79 @@ on_both![
     a_cancel_leaves_its_own_plan_later_runs_and_other_lanes_alone,
     runs_are_cancelled_by_ref_commit_and_id,
     a_stop_goes_before_starts_that_wait,
+    an_event_that_came_late_cancels_nothing,
+    a_stop_at_once_is_due_after_its_grace_and_holds_up_nothing,
 ];
+
+async fn an_event_that_came_late_cancels_nothing(bed: Bed) {
+    let run = start("d1", "run", 'a', "main");
+    decided(&bed, "d1", "main", vec![run.clone()]).await;
+    for scope in [
+        CancelScope::Superseded,
+        CancelScope::Earlier,
+        CancelScope::Runs(vec![run.id.hex()]),
+    ] {
+        let id = format!("late-{scope:?}").replace(['(', ')', '[', ']', '"'], "");
+        let mut order = cancel(&id, scope, "main", Some('b'));
+        if let Task::CancelRuns(cancel) = &mut order.task {
+            cancel.past = true;
+        }
+        let newer = start(&id, "run", 'b', "main");
+        let committed = decided(&bed, &id, "main", vec![order, newer.clone()]).await;
+        assert_eq!(committed, Committed::default());
+        assert_eq!(
+            state(&bed, &newer).await,
+            RunState::Queued,
+            "it starts all the same"
+        );
+    }
+    assert_eq!(state(&bed, &run).await, RunState::Queued);
+}
+
+async fn a_stop_at_once_is_due_after_its_grace_and_holds_up_nothing(bed: Bed) {
+    let run = start("d1", "run", 'a', "main");
+    decided(&bed, "d1", "main", vec![run.clone()]).await;
+    let claim = bed.claim(Queue::Act).await;
+    bed.store
+        .run_created(&claim, created(&run), bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    let order = cancel("d2", CancelScope::Earlier, "main", None);
+    decided(&bed, "d2", "main", vec![order]).await;
+    let claim = bed.claim_lane("run:").await;
+    let soft = bed.store.next_effect(&claim, bed.now()).await.unwrap();
+    let soft = soft.unwrap().order;
+    let at = bed.now().plus(Duration::from_secs(300));
+    // The answer was lost once: it is said twice.
+    for _ in 0..2 {
+        bed.store.stop_later(&soft, at, bed.now()).await.unwrap();
+    }
+    bed.store
+        .effect_done(&claim, &soft.id, serde_json::Value::Null, bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    // The lane goes on meanwhile.
+    let next = start("d3", "run", 'b', "main");
+    decided(&bed, "d3", "main", vec![next.clone()]).await;
+    let claim = bed.claim_lane("run:").await;
+    let effect = bed.store.next_effect(&claim, bed.now()).await.unwrap();
+    assert_eq!(effect.unwrap().order.id, next.id);
+    bed.store
+        .run_created(&claim, created(&next), bed.now())
+        .await
+        .unwrap();
+    bed.release(claim).await;
+    assert_eq!(bed.claim_all(Queue::Act).await, []);
+    bed.pass(Duration::from_secs(300));
+    let claim = bed.claim(Queue::Act).await;
+    let hard = bed.store.next_effect(&claim, bed.now()).await.unwrap();
+    let Task::StopRun(stop) = hard.unwrap().order.task else {
+        panic!("no stop");
+    };
+    assert_eq!((stop.run, stop.how), (run.id, StopHow::AtOnce));
+}
 
 /// Decides a delivery on a branch with these orders.
 async fn decided(bed: &Bed, id: &str, branch: &str, orders: Vec<Order>) -> Committed {

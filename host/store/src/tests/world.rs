@@ -214,6 +214,7 @@ pub(crate) fn cancel(
         reason: "a newer commit was pushed".to_owned(),
         lane: lane(1, branch),
         head: head.map(commit),
+        past: false,
     };
     order(delivery, "cancel", Task::CancelRuns(cancel))
 }

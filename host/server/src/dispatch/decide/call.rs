@@ -49,6 +49,7 @@ pub(super) struct Call {
     event: Arc<Event>,
     places: Vec<Place>,
     head: Option<CommitId>,
+    past: bool,
     world: Arc<CallWorld>,
     failure_id: EffectId,
     attempt: u32,
@@ -200,6 +201,7 @@ pub(super) async fn prepare(
         slot: Arc::clone(slot),
         route: route.clone(),
         world: Arc::new(world),
+        past: confirmed.past,
         head: confirmed.head,
         loaded,
         event,
@@ -297,6 +299,7 @@ impl Call {
             grants: self.loaded.plugin.grants(),
             places: &self.places,
             head: self.head.as_ref(),
+            past: self.past,
             delivery_url: self.delivery_url.as_deref(),
         }
     }

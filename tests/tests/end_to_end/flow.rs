@@ -1,0 +1,92 @@
+//! Runs over a limit wait in the store, are shown there, and go when there is room; finished ones are kept by number.
+
+use penstock_doubles::gitlab::Push;
+use penstock_tests::manifest::running;
+use penstock_tests::scene::PROJECT;
+use penstock_tests::{Plugin, Scene, until};
+use serde_json::{Value, json};
+
+/// What `penstock queue` says.
+async fn queue(scene: &Scene) -> Vec<Value> {
+    let told = scene.penstock.command(&["queue"]).await.json();
+    let all = told.as_array().expect("a list").iter();
+    all.filter(|it| it["what"] == "run").cloned().collect()
+}
+
+#[tokio::test]
+async fn a_run_over_its_limit_waits_through_a_restart_and_goes_when_there_is_room() {
+    let rules = json!([{ "name": "build", "on": ["push"], "template": running("sleep infinity") }]);
+    let mut scene = Scene::builder("flow")
+        .plugin(Plugin::trigger_map("pipelines", rules))
+        .edit(|config| config["flow"]["pipeline"] = json!({ "in-flight": 1, "per-second": "none" }))
+        .start()
+        .await;
+    let push = |scene: &Scene, branch: &str| {
+        let push = Push::new(PROJECT, branch, "alice").write("a.txt", branch.to_owned());
+        scene.gitlab.push(push)
+    };
+    let first = push(&scene, "one");
+    let first_run = scene.send_one(&first).await;
+    let first_run = scene.run_of(&first_run).await.metadata.name.unwrap();
+    let second = push(&scene, "two");
+    let second_delivery = scene.send_one(&second).await;
+    let waiting = until("a run that waits", async || {
+        let queue = queue(&scene).await;
+        (!queue.is_empty()).then_some(queue)
+    })
+    .await;
+    assert_eq!(waiting[0]["place"], 1);
+    let why = waiting[0]["waits_for"].as_str().unwrap();
+    assert!(why.contains("has 1 of 1 runs in flight"), "{why}");
+    scene.penstock.kill9();
+    scene.penstock.restart().await;
+    assert_eq!(queue(&scene).await, waiting);
+    assert_eq!(scene.runs().await.len(), 1, "it was not created");
+    let told = scene.explain(&second_delivery).await.to_string();
+    assert!(told.contains("waits for room, 1 of 1"), "{told}");
+    // Somebody ends the first.
+    let runs = scene.runs_api().await;
+    let patch = kube::api::Patch::Merge(json!({ "spec": { "status": "Cancelled" } }));
+    runs.patch(&first_run, &kube::api::PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    scene.run_of(&second_delivery).await;
+    assert_eq!(queue(&scene).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn the_oldest_finished_runs_are_deleted_and_never_made_again() {
+    let rules = json!([{ "name": "build", "on": ["push"], "template": running("true") }]);
+    let scene = Scene::builder("keep")
+        .plugin(Plugin::trigger_map("pipelines", rules))
+        .edit(|config| config["tenants"][0]["places"]["ci"]["policy"] = json!({ "keep-runs": 1 }))
+        .start()
+        .await;
+    let push = |content: &str| {
+        let push = Push::new(PROJECT, "topic", "alice").write("a.txt", content.to_owned());
+        scene.gitlab.push(push)
+    };
+    let first = push("one");
+    let sent = first.delivery(scene.hook);
+    assert_eq!(scene.post(&sent).await.status, 202);
+    scene.status(&first.commit, "build", "success").await;
+    assert_eq!(scene.runs().await.len(), 1);
+    let second = push("two");
+    let delivery = scene.send_one(&second).await;
+    scene.status(&second.commit, "build", "success").await;
+    let kept = scene.run_of(&delivery).await.metadata.name;
+    let names = async || {
+        let runs = scene.runs().await;
+        runs.into_iter().map(|run| run.metadata.name).collect()
+    };
+    until("the deletion of the first", async || {
+        let names: Vec<_> = names().await;
+        (names == [kept.clone()]).then_some(())
+    })
+    .await;
+    // GitLab sends the first again.
+    scene.post(&sent).await;
+    scene.settled().await;
+    let names: Vec<_> = names().await;
+    assert_eq!(names, [kept]);
+}
