@@ -24,7 +24,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("penstock-sdk", &[]),
-    ("penstock-trigger-map", &["penstock-sdk"]),
+    ("penstock-reading", &["penstock-sdk"]),
+    (
+        "penstock-trigger-map",
+        &["penstock-sdk", "penstock-reading"],
+    ),
+    (
+        "penstock-pipelines-as-code",
+        &["penstock-sdk", "penstock-reading"],
+    ),
     ("penstock-greeter", &["penstock-sdk"]),
 ];
 

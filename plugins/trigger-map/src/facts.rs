@@ -7,6 +7,7 @@ use penstock_sdk::{Event, PluginError};
 use serde_json::{Map, Value, json};
 
 use crate::event;
+use crate::functions::canonical;
 
 /// What the rules ask the host. The plugin asks it by its imports; a test answers itself.
 pub trait World {
@@ -183,22 +184,6 @@ impl Facts {
             .collect();
         Value::Object(headers)
     }
-}
-
-/// `x-gitlab-event` as `X-Gitlab-Event`.
-pub(crate) fn canonical(name: &str) -> String {
-    let mut upper = true;
-    name.chars()
-        .map(|it| {
-            let written = if upper {
-                it.to_ascii_uppercase()
-            } else {
-                it.to_ascii_lowercase()
-            };
-            upper = it == '-';
-            written
-        })
-        .collect()
 }
 
 fn changes(changes: &Changes) -> Value {

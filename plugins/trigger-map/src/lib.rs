@@ -56,18 +56,16 @@ mod decide;
 mod event;
 mod expression;
 mod facts;
-mod fault;
-mod functions;
 mod jsonpath;
 mod names;
 mod plugin;
-mod read;
 mod settings;
 mod template;
 mod text;
 
 pub use decide::decide;
 pub use facts::{Changes, World};
+pub(crate) use penstock_reading::{fault, functions, read};
 pub use settings::{Settings, validate};
 
 /// JSON Schema of the settings, for editors and for `plugin inspect`.

@@ -25,21 +25,7 @@ pub(crate) struct Template {
 impl Template {
     /// Reads YAML or JSON.
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
-        let value: Value = serde_saphyr::from_str(text).map_err(|error| {
-            let place = error
-                .location()
-                .map(|at| (line(at.line()), line(at.column())));
-            let message = error.without_snippet().to_string();
-            let message = message
-                .split(" at line ")
-                .next()
-                .unwrap_or(&message)
-                .to_owned();
-            vec![Fault {
-                place,
-                message: format!("is not YAML: {message}"),
-            }]
-        })?;
+        let value = penstock_reading::yaml::parse(text).map_err(|fault| vec![fault])?;
         let template = Self::from_value(&value)?;
         template.check(text)?;
         Ok(template)
@@ -182,10 +168,6 @@ pub(crate) fn unknown(text: &str, name: &str, what: &str) -> Fault {
         Some(at) => Fault::at(text, at, message),
         None => Fault::new(message),
     }
-}
-
-fn line(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn declared(template: &Value) -> BTreeMap<String, Option<String>> {

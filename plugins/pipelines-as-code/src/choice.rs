@@ -1,0 +1,159 @@
+//! Which PipelineRuns of the folder an event asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use penstock_sdk::Problem;
+use penstock_sdk::events::{Run, RunState};
+
+use crate::cel::Evaluator;
+use crate::document::Document;
+use crate::facts::Facts;
+use crate::matching::{self, Verdict};
+use crate::run;
+use crate::start::is_failed;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Choice {
+    /// Those that match.
+    pub(crate) matching: bool,
+    /// Of those, the ones that have no run at this commit yet.
+    pub(crate) only_new: bool,
+    /// Of those, the ones that name a label.
+    pub(crate) labels: bool,
+    /// Those whose `on-comment` is for the comment.
+    pub(crate) comment: bool,
+    /// Those whose newest run at this commit failed.
+    pub(crate) failed: bool,
+    /// These, whatever their annotations say.
+    pub(crate) names: BTreeSet<String>,
+    /// Somebody allows a merge request's commit to run.
+    pub(crate) approval: bool,
+}
+
+impl Choice {
+    /// All that match.
+    pub(crate) fn matching() -> Self {
+        Self {
+            matching: true,
+            ..Self::default()
+        }
+    }
+
+    /// Those that match and have no run at this commit yet.
+    pub(crate) fn only_new() -> Self {
+        Self {
+            only_new: true,
+            ..Self::matching()
+        }
+    }
+
+    pub(crate) const fn needs_runs(&self) -> bool {
+        self.only_new || self.failed
+    }
+
+    /// Everything that matches was looked at: what is said of the commit is whole.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.matching && !self.labels
+    }
+}
+
+/// A PipelineRun by its name.
+#[derive(Debug)]
+pub(crate) struct Candidate<'d> {
+    pub(crate) name: String,
+    pub(crate) document: &'d Document,
+    /// Why it runs.
+    pub(crate) why: &'static str,
+}
+
+impl<'d> Candidate<'d> {
+    pub(crate) const fn new(name: String, document: &'d Document) -> Self {
+        Self {
+            name,
+            document,
+            why: "",
+        }
+    }
+}
+
+/// What was chosen, and why the others were not.
+#[derive(Debug, Default)]
+pub(crate) struct Chosen<'d> {
+    pub(crate) candidates: Vec<Candidate<'d>>,
+    pub(crate) reasons: Vec<String>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Chooses.
+pub(crate) fn choose<'d>(
+    choice: &Choice,
+    candidates: Vec<Candidate<'d>>,
+    facts: &Facts<'_>,
+    evaluator: &Evaluator<'_>,
+    existing: &[Run],
+) -> Chosen<'d> {
+    let mut newest: BTreeMap<&str, RunState> = BTreeMap::new();
+    for run in existing {
+        newest.entry(&run.pipeline).or_insert(run.state);
+    }
+    let mut chosen = Chosen::default();
+    let mut asked: BTreeSet<&String> = choice.names.iter().collect();
+    let mut known = Vec::new();
+    for mut candidate in candidates {
+        known.push(format!("`{}`", candidate.name));
+        asked.remove(&candidate.name);
+        let state = newest.get(run::pipeline(&candidate.name).as_str()).copied();
+        let verdict = if choice.names.contains(&candidate.name) {
+            candidate.why = "it was asked for by its name";
+            Verdict::Matches
+        } else if choice.failed && state.is_some_and(is_failed) {
+            candidate.why = "its last run failed";
+            Verdict::Matches
+        } else if choice.comment {
+            candidate.why = "the comment asks for it";
+            matching::comment(candidate.document, facts.comment.unwrap_or_default())
+        } else if !choice.matching {
+            Verdict::No(match state {
+                Some(_) if choice.failed => "its last run did not fail".to_owned(),
+                None if choice.failed => "it has no run at this commit".to_owned(),
+                _ => "nobody asked for it".to_owned(),
+            })
+        } else if choice.labels && !matching::has_label(candidate.document) {
+            Verdict::No("only labels changed, and it has no `on-label`".to_owned())
+        } else {
+            candidate.why = "it matches";
+            match matching::judge(candidate.document, facts, evaluator) {
+                Verdict::Matches if choice.only_new && state.is_some() => {
+                    Verdict::No("it has a run at this commit".to_owned())
+                }
+                verdict => verdict,
+            }
+        };
+        match verdict {
+            Verdict::Matches => chosen.candidates.push(candidate),
+            Verdict::No(why) => chosen
+                .reasons
+                .push(format!("`{}` does not run: {why}", candidate.name)),
+            Verdict::Wrong(problem) => {
+                chosen.reasons.push(format!(
+                    "`{}` does not run: {}",
+                    candidate.name, problem.message
+                ));
+                chosen.problems.push(problem);
+            }
+        }
+    }
+    for name in asked {
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        chosen.notes.push(format!(
+            "there is no pipeline `{name}`: the folder has {known}"
+        ));
+    }
+    chosen
+}

@@ -1,0 +1,445 @@
+//! What an event asks for.
+
+use std::collections::BTreeMap;
+
+use penstock_sdk::events::{
+    EventKind, MergeRequest, MergeRequestEvent, Note, NoteTarget, Push, Request, Sweep, TagPush,
+};
+use penstock_sdk::types::Project;
+use penstock_sdk::{CancelRuns, CancelScope, Event, Plan, PluginError, Scope};
+
+use crate::authorization::{self, Deed};
+use crate::choice::Choice;
+use crate::commands::Commands;
+use crate::facts::{Facts, Trigger};
+use crate::finished;
+use crate::glob::matches_ref;
+use crate::memory;
+use crate::settings::{ParamValue, Settings};
+use crate::skip;
+use crate::start::{Scene, start};
+use crate::world::{Source, World};
+
+/// Decides an event.
+///
+/// # Errors
+/// [`PluginError::Other`] where the host does not give what is needed.
+pub fn decide(settings: &Settings, event: &Event, world: &dyn World) -> Result<Plan, PluginError> {
+    let Scope::Project(project) = &event.scope else {
+        return Ok(Plan::nothing("the event is of no project"));
+    };
+    if let EventKind::RunFinished(finished) = &event.kind {
+        return Ok(finished::decide(settings, event, finished, world));
+    }
+    if event.actor.as_ref().is_some_and(|it| it.host) {
+        return Ok(Plan::nothing("the host itself did it"));
+    }
+    let decision = Decision {
+        settings,
+        event,
+        project,
+        world,
+    };
+    match &event.kind {
+        EventKind::Push(push) => decision.push(push),
+        EventKind::TagPush(push) => decision.tag_push(push),
+        EventKind::MergeRequest(it) => decision.merge_request(it),
+        EventKind::Note(note) => decision.note(note),
+        EventKind::Sweep(sweep) => decision.sweep(sweep),
+        EventKind::Request(request) => decision.request(request),
+        _ => Ok(Plan::nothing("this plugin is not for such events")),
+    }
+}
+
+struct Decision<'a> {
+    settings: &'a Settings,
+    event: &'a Event,
+    project: &'a Project,
+    world: &'a dyn World,
+}
+
+type Answer = Result<Plan, PluginError>;
+
+impl<'a> Decision<'a> {
+    fn facts(&self, trigger: Trigger, commit: &'a str, ref_name: &str) -> Facts<'a> {
+        Facts {
+            event: self.event,
+            project: self.project,
+            trigger,
+            event_type: trigger.word(),
+            commit,
+            target_ref: ref_name.to_owned(),
+            source_ref: ref_name.to_owned(),
+            merge_request: None,
+            comment: None,
+            title: String::new(),
+            arguments: BTreeMap::new(),
+        }
+    }
+
+    fn merge_request_facts(&self, merge_request: &'a MergeRequest, commit: &'a str) -> Facts<'a> {
+        Facts {
+            target_ref: format!("refs/heads/{}", merge_request.target_branch),
+            source_ref: format!("refs/heads/{}", merge_request.source_branch),
+            merge_request: Some(merge_request),
+            title: merge_request.title.clone(),
+            ..self.facts(Trigger::PullRequest, commit, "")
+        }
+    }
+
+    fn start(&self, facts: &Facts<'_>, choice: &Choice, plan: Plan) -> Answer {
+        let scene = Scene {
+            settings: self.settings,
+            world: self.world,
+            facts,
+        };
+        start(scene, choice, plan)
+    }
+
+    fn commit(&self) -> Option<&'a str> {
+        self.event.commit.as_deref()
+    }
+
+    fn push(&self, push: &'a Push) -> Answer {
+        if push.after.is_none() {
+            return Ok(deleted(&push.ref_name));
+        }
+        let Some(commit) = self.commit() else {
+            return Ok(Plan::nothing(
+                "GitLab does not have the commit on this branch",
+            ));
+        };
+        let message = push.commits.iter().find(|it| it.id == commit);
+        let text = match message {
+            Some(found) => Ok(found.message.clone()),
+            // A new branch lists no commits.
+            None => self.world.message(commit).map_err(|it| it.describe()),
+        };
+        if let Some(plan) = skip::marked(text.as_deref()) {
+            return Ok(plan);
+        }
+        let mut facts = self.facts(Trigger::Push, commit, &push.ref_name);
+        facts.title = skip::title(text.as_deref().unwrap_or_default());
+        self.start(&facts, &Choice::matching(), Plan::new())
+    }
+
+    fn tag_push(&self, push: &'a TagPush) -> Answer {
+        if push.after.is_none() {
+            return Ok(Plan::nothing("the tag was deleted"));
+        }
+        let Some(commit) = self.commit() else {
+            return Ok(Plan::nothing("GitLab does not have the tag's commit"));
+        };
+        let text = self.world.message(commit).map_err(|it| it.describe());
+        if let Some(plan) = skip::marked(text.as_deref()) {
+            return Ok(plan);
+        }
+        let mut facts = self.facts(Trigger::Push, commit, &push.ref_name);
+        facts.title = skip::title(text.as_deref().unwrap_or_default());
+        self.start(&facts, &Choice::matching(), Plan::new())
+    }
+
+    fn merge_request(&self, it: &'a MergeRequestEvent) -> Answer {
+        let merge_request = &it.merge_request;
+        let iid = merge_request.iid;
+        let cancel = |why: &str| {
+            Plan::because(why).cancel_runs(
+                "cancel",
+                CancelRuns::new(CancelScope::MergeRequest(iid), why),
+            )
+        };
+        let changed = |name: &str| it.changed.iter().any(|field| field == name);
+        let (choice, plan) = match it.action.as_str() {
+            "close" => return Ok(cancel("the merge request was closed")),
+            "merge" => return Ok(cancel("the merge request was merged")),
+            "open" | "reopen" => (Choice::matching(), Plan::new()),
+            "update" if changed("target_branch") => (
+                Choice::matching(),
+                cancel("the merge request has another target branch"),
+            ),
+            "update" if it.old_head.is_some() => (Choice::matching(), Plan::new()),
+            "update" if changed("labels") => {
+                let choice = Choice {
+                    labels: true,
+                    ..Choice::only_new()
+                };
+                (choice, Plan::because("labels changed"))
+            }
+            "update" if changed("draft") || changed("title") || changed("work_in_progress") => (
+                Choice::only_new(),
+                Plan::because("the title or the draft state changed"),
+            ),
+            action => {
+                return Ok(Plan::nothing(format!(
+                    "`{action}` changes nothing that runs are about"
+                )));
+            }
+        };
+        if merge_request.state != "opened" {
+            return Ok(plan.reason("the merge request is not open"));
+        }
+        let Some(commit) = self.commit() else {
+            return Ok(plan.reason("GitLab does not have the merge request's commit"));
+        };
+        let text = match self.world.part("/object_attributes/last_commit/message") {
+            Ok(Some(text)) => serde_json::from_str(&text).map_err(|error| error.to_string()),
+            // Without the payload, or without a message in it, GitLab is asked.
+            Ok(None) | Err(_) => self.world.message(commit).map_err(|it| it.describe()),
+        };
+        if let Some(skipped) = skip::marked(text.as_deref().map_err(|it: &String| it)) {
+            return Ok(skip::both(plan, skipped));
+        }
+        let facts = self.merge_request_facts(merge_request, commit);
+        self.start(&facts, &choice, plan)
+    }
+
+    fn note(&self, note: &'a Note) -> Answer {
+        if !note.created {
+            return Ok(Plan::nothing("a comment that is edited asks for nothing"));
+        }
+        if note.system {
+            return Ok(Plan::nothing("GitLab wrote it, not a person"));
+        }
+        match &note.target {
+            NoteTarget::MergeRequest(merge_request) => self.merge_request_note(note, merge_request),
+            NoteTarget::Commit(_) => self.commit_note(note),
+            NoteTarget::Other(_) => Ok(Plan::nothing("the comment is on no code")),
+        }
+    }
+
+    fn merge_request_note(&self, note: &'a Note, merge_request: &'a MergeRequest) -> Answer {
+        let commands = Commands::read(&note.text, self.settings.prefix.as_deref());
+        let mut plan = Plan::new();
+        if commands.cancels() {
+            plan = self.cancel(
+                &commands,
+                CancelScope::MergeRequest(merge_request.iid),
+                plan,
+            );
+        }
+        if merge_request.state != "opened" {
+            return Ok(plan.reason("the merge request is not open"));
+        }
+        let Some(commit) = self.commit() else {
+            return Ok(plan.reason("GitLab does not have the merge request's commit"));
+        };
+        let mut facts = self.merge_request_facts(merge_request, commit);
+        facts.comment = Some(&note.text);
+        if let Some(beginning) = &commands.ok_to_test {
+            return self.approve(beginning.as_deref(), merge_request, facts, &commands, plan);
+        }
+        self.asked(commands, facts, plan)
+    }
+
+    /// `/ok-to-test`: of the commit that was there when it was written, which is the event's.
+    fn approve(
+        &self,
+        beginning: Option<&str>,
+        merge_request: &MergeRequest,
+        facts: Facts<'a>,
+        commands: &Commands,
+        plan: Plan,
+    ) -> Answer {
+        let policy = &self.settings.policy;
+        let actor = self.event.actor.as_ref();
+        if let Err(why) = authorization::check(actor, Deed::OkToTest, policy, self.world) {
+            return Ok(plan.reason(why));
+        }
+        if let Some(beginning) = beginning {
+            let whole = beginning.len() >= 7 && beginning.bytes().all(|it| it.is_ascii_hexdigit());
+            if !whole || !facts.commit.starts_with(beginning) {
+                return Ok(plan.reason(format!(
+                    "`{beginning}` is not the beginning (7 digits or more) of `{}`, the commit at which it was written",
+                    facts.commit
+                )));
+            }
+        }
+        let by = actor.map_or("", |it| it.username.as_str());
+        let mut plan = plan.reason(format!("`{by}` allows the runs of `{}`", facts.commit));
+        if let Err(why) = memory::approve(self.world, merge_request.iid, facts.commit, by) {
+            plan = plan.reason(format!("that is not kept: {why}"));
+        }
+        let choice = Choice {
+            approval: true,
+            failed: commands.retest,
+            names: commands.names.clone(),
+            ..Choice::only_new()
+        };
+        self.start(&facts, &choice, plan)
+    }
+
+    /// `/test`, `/retest`, or a comment that `on-comment` may be for.
+    fn asked(&self, commands: Commands, facts: Facts<'a>, plan: Plan) -> Answer {
+        let mut facts = facts;
+        let mut plan = plan;
+        if !commands.starts() {
+            if !commands.is_empty() {
+                return Ok(plan);
+            }
+            facts.event_type = "on-comment";
+            let choice = Choice {
+                comment: true,
+                ..Choice::default()
+            };
+            return self.start(&facts, &choice, plan);
+        }
+        for (name, value) in commands.arguments {
+            match self.settings.params.iter().find(|it| it.name == name) {
+                Some(param) if matches!(param.value, ParamValue::Text(_)) => {
+                    facts.arguments.insert(name, value);
+                }
+                Some(_) => {
+                    plan = plan.reason(format!("`{name}` is a secret: a comment does not set it"))
+                }
+                None => {
+                    plan = plan.reason(format!(
+                        "`{name}` is no param of the settings: a comment sets nothing else"
+                    ))
+                }
+            }
+        }
+        let choice = Choice {
+            matching: commands.test,
+            failed: commands.retest,
+            names: commands.names,
+            ..Choice::default()
+        };
+        self.start(&facts, &choice, plan)
+    }
+
+    fn commit_note(&self, note: &'a Note) -> Answer {
+        let commands = Commands::read(&note.text, self.settings.prefix.as_deref());
+        let Some(commit) = self.commit() else {
+            return Ok(Plan::nothing(
+                "no branch or tag of the project has the commit",
+            ));
+        };
+        let mut plan = Plan::new();
+        if commands.cancels() {
+            plan = self.cancel(&commands, CancelScope::Commit(commit.to_owned()), plan);
+        }
+        if commands.ok_to_test.is_some() {
+            return Ok(plan.reason("`/ok-to-test` is for merge requests"));
+        }
+        let default = self
+            .project
+            .default_branch
+            .as_ref()
+            .map(|it| format!("refs/heads/{it}"));
+        let Some(ref_name) = commands.ref_name.clone().or(default) else {
+            return Ok(plan.reason("the project has no default branch: name one by `branch:`"));
+        };
+        let head = self.world.resolve(&Source::Ref(ref_name.clone()));
+        match head {
+            Ok(head) if head == commit => {}
+            Ok(_) => return Ok(plan.reason(format!("the commit is not the head of `{ref_name}`"))),
+            Err(error) => return Ok(plan.reason(format!("`{ref_name}`: {}", error.describe()))),
+        }
+        let mut facts = self.facts(Trigger::Push, commit, &ref_name);
+        facts.comment = Some(&note.text);
+        self.asked(commands, facts, plan)
+    }
+
+    fn cancel(&self, commands: &Commands, scope: CancelScope, plan: Plan) -> Plan {
+        let actor = self.event.actor.as_ref();
+        if let Err(why) = authorization::check(actor, Deed::Run, &self.settings.policy, self.world)
+        {
+            return plan.reason(why);
+        }
+        let by = actor.map_or("", |it| it.username.as_str());
+        let why = format!("`{by}` wrote `/cancel`");
+        let mut plan = plan.reason(&why);
+        if commands.cancel {
+            return plan.cancel_runs("cancel", CancelRuns::new(scope, why));
+        }
+        for name in &commands.cancel_names {
+            let pipeline = crate::run::pipeline(name);
+            let cancel = CancelRuns::new(scope.clone(), &why).pipeline(&pipeline);
+            plan = plan.cancel_runs(format!("cancel/{pipeline}"), cancel);
+        }
+        plan
+    }
+
+    /// A head that no delivery told of: what has a run already does not run again.
+    fn sweep(&self, sweep: &'a Sweep) -> Answer {
+        let plan = Plan::because("the host found what no delivery told of");
+        match (&sweep.merge_request, &sweep.found) {
+            (Some(merge_request), None) => {
+                let why = "the merge request is no longer open";
+                let scope = CancelScope::MergeRequest(merge_request.iid);
+                Ok(plan.cancel_runs("cancel", CancelRuns::new(scope, why)))
+            }
+            (None, None) => Ok(deleted(&sweep.ref_name)),
+            (merge_request, Some(_)) => {
+                let Some(commit) = self.commit() else {
+                    return Ok(plan.reason("GitLab does not have the commit"));
+                };
+                let text = self.world.message(commit).map_err(|it| it.describe());
+                if let Some(skipped) = skip::marked(text.as_deref()) {
+                    return Ok(skipped);
+                }
+                let facts = match merge_request {
+                    Some(merge_request) => self.merge_request_facts(merge_request, commit),
+                    None => Facts {
+                        title: skip::title(text.as_deref().unwrap_or_default()),
+                        ..self.facts(Trigger::Push, commit, &sweep.ref_name)
+                    },
+                };
+                self.start(&facts, &Choice::only_new(), plan)
+            }
+        }
+    }
+
+    /// A request from outside: for a branch and with parameters that the settings name.
+    fn request(&self, request: &'a Request) -> Answer {
+        let plan = Plan::because(format!("asked for by `{}`", request.source));
+        let Some(commit) = self.commit() else {
+            return Ok(plan.reason("GitLab does not have the commit"));
+        };
+        let mut facts = self.facts(Trigger::Incoming, commit, &request.ref_name);
+        let rules = &self.settings.incoming;
+        let for_ref = |targets: &[String]| {
+            let mut targets = targets.iter();
+            targets.any(|it| matches_ref(it, &request.ref_name).unwrap_or_default())
+        };
+        // Without targets a rule is for every branch.
+        let rule = rules
+            .iter()
+            .find(|it| it.targets.is_empty() || for_ref(&it.targets));
+        let from_outside = request.source == "incoming";
+        let mut plan = plan;
+        match rule {
+            None if from_outside => {
+                return Ok(plan.reason(format!(
+                    "no rule of `repository.incoming` is for `{}`",
+                    request.ref_name
+                )));
+            }
+            _ => {}
+        }
+        for (name, value) in &request.parameters {
+            if rule.is_some_and(|it| it.params.contains(name)) {
+                facts.arguments.insert(name.clone(), value.clone());
+            } else {
+                plan = plan.reason(format!(
+                    "the parameter `{name}` is not taken: `repository.incoming` does not name it"
+                ));
+            }
+        }
+        let choice = match &request.name {
+            Some(name) => Choice {
+                names: [name.trim_end_matches('-').to_owned()].into(),
+                ..Choice::default()
+            },
+            None => Choice::matching(),
+        };
+        self.start(&facts, &choice, plan)
+    }
+}
+
+fn deleted(ref_name: &str) -> Plan {
+    let why = "the branch was deleted";
+    // Of the event's own lane: an event about what is gone has little trust.
+    Plan::because(format!("`{ref_name}` was deleted"))
+        .cancel_runs("cancel", CancelRuns::new(CancelScope::Earlier, why))
+}
