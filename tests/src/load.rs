@@ -10,6 +10,7 @@ mod feed;
 mod figure;
 mod kill;
 mod memory;
+mod pac;
 mod plane;
 mod process;
 mod start;
@@ -31,6 +32,8 @@ pub enum Name {
     Memory,
     /// Time to accepting hooks with 50 plugins.
     Start,
+    /// A decision about a `.tekton` folder of 50 files: time, and calls to GitLab.
+    Pac,
 }
 
 /// Measures, with this binary `penstock`.
@@ -48,5 +51,6 @@ pub async fn measure(name: Name, penstock: &Path) -> Vec<Figure> {
         Name::Kill => kill::measure(penstock).await,
         Name::Memory => memory::measure(penstock).await,
         Name::Start => start::measure(penstock).await,
+        Name::Pac => pac::measure(penstock).await,
     }
 }

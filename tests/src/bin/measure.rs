@@ -1,4 +1,4 @@
-//! Measures the goals of the design: `measure load|kill|memory|start [--output json] --penstock PATH`.
+//! Measures the goals of the design: `measure load|kill|memory|start|pac [--output json] --penstock PATH`.
 
 use std::path::PathBuf;
 

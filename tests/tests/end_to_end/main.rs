@@ -26,3 +26,4 @@ mod shutdown;
 mod state;
 mod superseded;
 mod tls;
+mod tekton_folder;
