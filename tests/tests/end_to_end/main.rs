@@ -25,5 +25,5 @@ mod secrets;
 mod shutdown;
 mod state;
 mod superseded;
-mod tls;
 mod tekton_folder;
+mod tls;
