@@ -15,6 +15,8 @@ pub struct Limits {
     pub memory: u64,
     /// Host calls in one call; log lines and state writes count too.
     pub host_calls: u32,
+    /// Handles that the guest may hold at one time: of resources of its own, of WASI's, of the host's.
+    pub handles: u32,
     /// Bytes that may cross in one host call, both ways each.
     pub host_call_bytes: u64,
     /// Bytes that may cross in all host calls together.
@@ -47,6 +49,7 @@ impl Default for Limits {
             deadline: Duration::from_secs(30),
             memory: 64 * MIB,
             host_calls: 100,
+            handles: 1_000,
             host_call_bytes: 32 * MIB,
             total_bytes: 64 * MIB,
             output: MIB,
@@ -59,4 +62,58 @@ impl Default for Limits {
             component: 32 * MIB,
         }
     }
+}
+
+/// One limit as a configuration names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Such as `host-calls`.
+    pub name: &'static str,
+    /// Where it is kept, and so what it is.
+    pub field: Field,
+}
+
+/// A field of [`Limits`].
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// A time.
+    Time(fn(&mut Limits) -> &mut Duration),
+    /// A number of bytes.
+    Size(fn(&mut Limits) -> &mut u64),
+    /// A number of things.
+    Count(fn(&mut Limits) -> &mut u32),
+}
+
+macro_rules! settings {
+    ($($name:literal: $kind:ident $field:ident,)*) => {
+        impl Limits {
+            /// Every limit that can be set: what a configuration is read by, and what the tests hold a hostile guest against.
+            pub const SETTINGS: &[Setting] = &[
+                $(Setting { name: $name, field: Field::$kind(|limits| &mut limits.$field) },)*
+            ];
+
+            /// Every field is in the list, or this does not compile.
+            fn _is_whole(self) {
+                let Self { $($field: _),* } = self;
+            }
+        }
+    };
+}
+
+settings! {
+    "cpu": Time cpu,
+    "deadline": Time deadline,
+    "memory": Size memory,
+    "host-calls": Count host_calls,
+    "handles": Count handles,
+    "host-call-bytes": Size host_call_bytes,
+    "total-bytes": Size total_bytes,
+    "output": Size output,
+    "effects": Count effects,
+    "log": Size log,
+    "state-keys": Count state_keys,
+    "state-bytes": Size state_bytes,
+    "record": Size record,
+    "concurrency": Count concurrency,
+    "component": Size component,
 }

@@ -98,6 +98,14 @@ pub enum Failure {
         /// How many are allowed.
         limit: u32,
     },
+    /// Held more handles than it may.
+    #[error(
+        "handles-exceeded: the plugin held more than {limit} handles at one time; raise `limits.handles` or mend the plugin"
+    )]
+    HandlesExceeded {
+        /// How many are allowed.
+        limit: u32,
+    },
     /// More bytes in one host call, or in all, than it may.
     #[error(
         "host-bytes-exceeded: more than {limit} bytes crossed in {what}; raise the limit or ask for less"
@@ -168,6 +176,7 @@ impl Failure {
             Self::StackOverflow => "stack-overflow",
             Self::Trap { .. } => "trap",
             Self::HostCallsExceeded { .. } => "host-calls-exceeded",
+            Self::HandlesExceeded { .. } => "handles-exceeded",
             Self::HostBytesExceeded { .. } => "host-bytes-exceeded",
             Self::OutputExceeded { .. } => "output-exceeded",
             Self::EffectsExceeded { .. } => "effects-exceeded",

@@ -16,6 +16,7 @@ use crate::limiter::Held;
 use crate::meter::Meter;
 use crate::state::Overlay;
 use crate::stop::Stop;
+use crate::wasi::Wasi;
 use crate::weigh::Weigh;
 use crate::world::{Asked, World};
 
@@ -52,6 +53,7 @@ pub(crate) struct Caller {
     pub(crate) host_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) log_dropped: u64,
+    pub(crate) wasi: Wasi,
 }
 
 impl Caller {
@@ -213,20 +215,25 @@ impl Caller {
         .await
     }
 
-    /// Keeps a log line, or counts it as dropped.
+    /// Takes a log line from the contract's own function.
     pub(crate) fn log(&mut self, line: LogLine) -> Result<(), Stop> {
         self.count()?;
+        self.keep(line);
+        Ok(())
+    }
+
+    /// Keeps a log line, or counts it as dropped.
+    pub(crate) fn keep(&mut self, line: LogLine) {
         let bytes = line.message.weigh() + line.fields.weigh();
         let sum = self.log_bytes.saturating_add(bytes);
         if sum > self.limits.log {
             self.log_dropped = self.log_dropped.saturating_add(bytes);
-            return Ok(());
+            return;
         }
         self.log_bytes = sum;
         let mut line = line;
         clamp::log_line(&mut line);
         self.log.push(line);
-        Ok(())
     }
 }
 

@@ -48,6 +48,7 @@ pub(crate) async fn run(
     let mut store = Store::new(compiled.engine(), caller);
     store.limiter(|caller| &mut caller.held);
     store.set_hostcall_fuel(copied(&limits));
+    store.set_max_component_handles(usize::try_from(limits.handles).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
         store.data().meter.tick()?;
@@ -68,7 +69,7 @@ pub(crate) async fn run(
     };
     let told = match answered {
         Ok(Ok(told)) => Ok(told),
-        Ok(Err(error)) => Err(stop::read(error, limits.host_call_bytes, limits.output)),
+        Ok(Err(error)) => Err(stop::read(error, &limits)),
         Err(_) => Err(Stop::Failure(Failure::DeadlinePassed {
             limit_ms: millis(limits.deadline),
         })),

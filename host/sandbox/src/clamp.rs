@@ -71,6 +71,7 @@ pub(crate) fn failure(failure: &mut Failure) {
         | Failure::OutputExceeded { .. }
         | Failure::EffectsExceeded { .. }
         | Failure::RecordExceeded { .. }
+        | Failure::HandlesExceeded { .. }
         | Failure::StateConflict { .. } => {}
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{self, Reservation};
 use crate::engine::EngineError;
 use crate::inspect::{self, Exports, Kind, LoadError};
 use crate::v0_1;
+use crate::wasi;
 
 /// One wasmtime engine.
 #[derive(Clone)]
@@ -44,6 +45,7 @@ impl Side {
         } = found;
         let mut linker = Linker::new(&engine);
         v0_1::link(&mut linker, |caller: &mut Caller| caller).map_err(|error| setup(&error))?;
+        wasi::link(&mut linker).map_err(|error| setup(&error))?;
         start_ticking(&engine, tick)?;
         Ok(Self {
             compatibility: config::compatibility(&engine),
@@ -70,17 +72,7 @@ impl Side {
 impl Compiled {
     pub(crate) fn new(side: &Side, component: &Component) -> Result<Self, LoadError> {
         let looked = inspect::look(&side.engine, component)?;
-        let pre = match looked.kind {
-            Kind::Trigger | Kind::Approval => side.linker.instantiate_pre(component),
-            // The rest of its imports may not be called while settings are checked, which is all that is done with it.
-            Kind::Rotation => {
-                let mut linker = Linker::clone(&side.linker);
-                linker
-                    .define_unknown_imports_as_traps(component)
-                    .and_then(|()| linker.instantiate_pre(component))
-            }
-        };
-        let pre = pre.map_err(|error| contract(&error))?;
+        let pre = link(side, component, &looked).map_err(|error| contract(&error))?;
         if looked.kind == Kind::Trigger {
             check_decide(&side.engine, &pre, &looked.exports.own)?;
         }
@@ -97,6 +89,27 @@ impl Compiled {
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
         self.pre.engine()
     }
+}
+
+/// Joins a component with what it imports.
+fn link(
+    side: &Side,
+    component: &Component,
+    looked: &inspect::Looked,
+) -> wasmtime::Result<InstancePre<Caller>> {
+    let refused = looked.imports.iter().any(|it| wasi::is_refused(it));
+    if !refused && looked.kind != Kind::Rotation {
+        return side.linker.instantiate_pre(component);
+    }
+    let mut linker = Linker::clone(&side.linker);
+    if refused {
+        wasi::refuse(&mut linker, component)?;
+    }
+    if looked.kind == Kind::Rotation {
+        // The rest of its imports may not be called while settings are checked, which is all that is done with it.
+        linker.define_unknown_imports_as_traps(component)?;
+    }
+    linker.instantiate_pre(component)
 }
 
 /// `decide` has the types of the contract. [`crate::call`] relies on it.

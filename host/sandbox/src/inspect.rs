@@ -10,6 +10,7 @@ use wasmtime::component::{Component, ComponentExportIndex};
 
 use crate::compile::CompileError;
 use crate::limiter;
+use crate::wasi;
 
 /// What a plugin is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,11 +104,19 @@ pub enum LoadError {
         /// Interface with its version.
         interface: String,
     },
-    /// It imports something of WASI.
+    /// It imports something of WASI that plugins don't get.
     #[error(
-        "the component imports `{import}`, and this host gives plugins nothing of WASI: build it for `wasm32-unknown-unknown`, or leave WASI out (`componentize-py --stub-wasi`, `disableFeatures` of componentize-js)"
+        "the component imports `{import}`, and this host gives plugins clocks, random numbers and streams of WASI and nothing else: leave it out (`wasm32-unknown-unknown`, `componentize-py --stub-wasi`, `disableFeatures` of componentize-js)"
     )]
     Wasi {
+        /// The import.
+        import: String,
+    },
+    /// It was built for another version of WASI.
+    #[error(
+        "the component imports `{import}`, and this host speaks WASI 0.2: build it with tools for 0.2, or leave WASI out (`componentize-py --stub-wasi`, `disableFeatures` of componentize-js)"
+    )]
+    WasiVersion {
         /// The import.
         import: String,
     },
@@ -254,11 +263,10 @@ fn speaks(version: &str) -> bool {
 fn import(name: &str, kind: Kind) -> Result<(), LoadError> {
     let import = name.to_owned();
     let Some((short, version)) = ours(name) else {
-        return Err(if name.starts_with("wasi:") {
-            LoadError::Wasi { import }
-        } else {
-            LoadError::UnknownImport { import }
-        });
+        if name.starts_with("wasi:") {
+            return wasi::import(name);
+        }
+        return Err(LoadError::UnknownImport { import });
     };
     if !speaks(version) {
         return Err(LoadError::OtherContract { interface: import });

@@ -13,6 +13,7 @@
 //! | [`plugin`] | a loaded plugin and its calls |
 //! | [`world`] | what the layer above answers |
 //! | [`mod@replay`] | a recorded call, made again |
+//! | `wasi` | what a component of a runtime that needs WASI gets of it |
 //! | [`compile`], [`cache`] | compiling in a child process; compiled code on disk |
 
 #![cfg_attr(
@@ -44,6 +45,7 @@ mod slot;
 mod state;
 mod stop;
 mod v0_1;
+mod wasi;
 mod weigh;
 pub mod world;
 

@@ -32,6 +32,7 @@ use crate::slot::Slot;
 use crate::state::Overlay;
 use crate::stop::Stop;
 use crate::v0_1;
+use crate::wasi::Wasi;
 use crate::weigh::Weigh;
 use crate::world::{Asked, BoxFuture, World};
 
@@ -299,9 +300,10 @@ impl Loaded {
             grant: _,
         } = input;
         let given = v0_1::event(&event);
-        let mut caller = self.caller(settings, allowed, world, outside);
+        let wasi = Wasi::new(seed, time);
+        let mut caller = self.caller(settings, allowed, world, outside, wasi);
         caller.keeps_state = event.scope.project().is_some();
-        let (caller, told) = call::run(&self.compiled, caller, Question::Decide(&given)).await;
+        let (mut caller, told) = call::run(&self.compiled, caller, Question::Decide(&given)).await;
         let mut outcome = match told {
             Ok(Told::Decided(answer)) => call::judge(answer, &self.limits),
             Ok(Told::Schema(_) | Told::Problems(_)) => return Err(unasked()),
@@ -309,6 +311,7 @@ impl Loaded {
             Err(Stop::Fault(fault)) => return Err(clamp::fault(fault)),
         };
         clamp::outcome(&mut outcome);
+        caller.end_of_output();
         let usage = caller.usage();
         let weight = [
             caller.log_bytes,
@@ -347,7 +350,10 @@ impl Loaded {
         question: Question<'_>,
         outside: Handle,
     ) -> Result<Told, SettingsError> {
-        let caller = self.caller(String::new(), Allowed::LogOnly, Arc::new(Nothing), outside);
+        // The same answer whenever they are asked about: no seed and no time.
+        let wasi = Wasi::new([0; 32], Timestamp(0));
+        let world = Arc::new(Nothing);
+        let caller = self.caller(String::new(), Allowed::LogOnly, world, outside, wasi);
         match call::run(&self.compiled, caller, question).await.1 {
             Ok(told) => Ok(told),
             Err(Stop::Failure(mut failure)) => {
@@ -364,6 +370,7 @@ impl Loaded {
         allowed: Allowed,
         world: Arc<dyn World>,
         outside: Handle,
+        wasi: Wasi,
     ) -> Caller {
         Caller {
             meter: Arc::new(Meter::new(self.limits.cpu, self.engine.tick())),
@@ -381,6 +388,7 @@ impl Loaded {
             host_bytes: 0,
             log_bytes: 0,
             log_dropped: 0,
+            wasi,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How a call ends before its answer, and which [`Failure`] a wasmtime error stands for.
 
+use penstock_model::limits::Limits;
 use penstock_model::lookup::HostFault;
 use penstock_model::record::Failure;
 use wasmtime::{Trap, WasmBacktrace};
@@ -40,6 +41,9 @@ const TRAP_MESSAGE: usize = 4096;
 /// What wasmtime says when more would be copied out of a guest than [`wasmtime::Store::set_hostcall_fuel`] allows; it has no type of its own.
 const FUEL_EXHAUSTED: &str = "fuel allocated for hostcalls has been exhausted";
 
+/// What wasmtime says when a guest holds more handles than [`wasmtime::Store::set_max_component_handles`] allows; it has no type of its own.
+const TOO_MANY_HANDLES: &str = "store handle limit exceeded";
+
 /// What wasmtime says when a component makes more instances, memories or tables than the limiter allows; it has no type of its own.
 const TOO_MANY: &str = "resource limit exceeded";
 
@@ -58,9 +62,8 @@ pub(crate) fn at_start(error: wasmtime::Error) -> wasmtime::Error {
 
 /// Reads an error of an instantiation or a call.
 ///
-/// `bytes` is the limit of one host call, `output` that of the answer: an answer is copied after the guest's last frame is gone, so
-/// an error without frames is about the answer.
-pub(crate) fn read(error: wasmtime::Error, bytes: u64, output: u64) -> Stop {
+/// An answer is copied after the guest's last frame is gone, so an error without frames is about the answer.
+pub(crate) fn read(error: wasmtime::Error, limits: &Limits) -> Stop {
     let error = match error.downcast::<Stop>() {
         Ok(stop) => return stop,
         Err(error) => error,
@@ -69,17 +72,23 @@ pub(crate) fn read(error: wasmtime::Error, bytes: u64, output: u64) -> Stop {
         return Stop::Failure(Failure::StackOverflow);
     }
     let frames = error.downcast_ref::<WasmBacktrace>();
-    let fuel = error
-        .chain()
-        .any(|cause| cause.to_string().contains(FUEL_EXHAUSTED));
+    let says = |words: &str| error.chain().any(|cause| cause.to_string().contains(words));
+    if says(TOO_MANY_HANDLES) {
+        return Stop::Failure(Failure::HandlesExceeded {
+            limit: limits.handles,
+        });
+    }
+    let fuel = says(FUEL_EXHAUSTED);
     // The last cause and the guest's frames, never the error's own frames: those are the host's, and of this build alone.
     let words = error.root_cause().to_string();
     let failure = match (fuel, frames) {
         (true, Some(_)) => Failure::HostBytesExceeded {
             what: "one host call".to_owned(),
-            limit: bytes,
+            limit: limits.host_call_bytes,
         },
-        (true, None) => Failure::OutputExceeded { limit: output },
+        (true, None) => Failure::OutputExceeded {
+            limit: limits.output,
+        },
         (false, Some(frames)) => Failure::Trap {
             message: clamp::cut(&format!("{words}\n{frames}"), TRAP_MESSAGE),
         },

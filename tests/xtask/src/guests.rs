@@ -1,11 +1,12 @@
 //! Builds the plugins of this repository into components.
 //!
-//! A guest is a target of crate type `cdylib` in a package of the workspace: a
+//! A guest in Rust is a target of crate type `cdylib` in a package of the workspace: a
 //! library (`penstock-trigger-map` gives `trigger-map`) or an example of
 //! `tests/guests`. Each is compiled for `wasm32-unknown-unknown`, made a component,
 //! validated, and written to `CACHE/guests/NAME.wasm`, where CACHE is
 //! `$PENSTOCK_CACHE` or `~/.cache/penstock`. The same sources give the same bytes,
-//! wherever they lie. Nothing is ever written into the repository.
+//! wherever they lie. Those in other languages are listed in `languages`.
+//! Nothing is ever written into the repository.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +21,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::{IndexMap, WorldItem, WorldKey};
+
+use crate::languages::{FOREIGN, Foreign};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Debian's compiler for the web: newer than its `rustc`, with the sources of std.
@@ -55,48 +58,52 @@ pub fn build(names: &[&str]) -> Result<Vec<Built>> {
         .exec()
         .context("can't read the workspace")?;
     let known = guests(&metadata);
-    let wanted: BTreeMap<&str, &Guest> = if names.is_empty() {
-        known
-            .iter()
-            .map(|(name, guest)| (name.as_str(), guest))
-            .collect()
-    } else {
-        names
-            .iter()
-            .map(|name| {
-                let guest = known.get(*name).with_context(|| {
-                    let all: Vec<_> = known.keys().map(String::as_str).collect();
-                    format!(
-                        "there is no guest `{name}`: the guests are {}",
-                        all.join(", ")
-                    )
-                })?;
-                Ok((*name, guest))
-            })
-            .collect::<Result<_>>()?
-    };
+    let is_wanted = |name: &str| names.is_empty() || names.contains(&name);
+    let foreign: Vec<&Foreign> = FOREIGN.iter().filter(|it| is_wanted(it.name)).collect();
+    let wanted: BTreeMap<&str, &Guest> = known
+        .iter()
+        .map(|(name, guest)| (name.as_str(), guest))
+        .filter(|(name, _)| is_wanted(name))
+        .collect();
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !wanted.contains_key(*name) && !foreign.iter().any(|it| it.name == **name))
+    {
+        let all: Vec<_> = known
+            .keys()
+            .map(String::as_str)
+            .chain(FOREIGN.iter().map(|it| it.name))
+            .collect();
+        bail!(
+            "there is no guest `{unknown}`: the guests are {}",
+            all.join(", ")
+        );
+    }
     let folder = cache()?.join("guests");
     fs::create_dir_all(&folder).with_context(|| format!("can't make {}", folder.display()))?;
     let root = metadata.workspace_root.as_std_path();
-    let toolchain = Toolchain::find()?;
-    compile(
-        &toolchain,
-        root,
-        &folder.join("target"),
-        wanted.values().copied(),
-    )?;
-    wanted
-        .into_iter()
-        .map(|(name, guest)| {
-            let module = folder
-                .join("target")
-                .join(TARGET)
-                .join("guest")
-                .join(&guest.module);
-            componentize(name, &module, &folder.join(format!("{name}.wasm")))
-                .with_context(|| format!("can't make a component of {name}"))
-        })
-        .collect()
+    if !wanted.is_empty() {
+        let toolchain = Toolchain::find()?;
+        let target = folder.join("target");
+        compile(&toolchain, root, &target, wanted.values().copied())?;
+    }
+    let rust = wanted.into_iter().map(|(name, guest)| {
+        let module = folder
+            .join("target")
+            .join(TARGET)
+            .join("guest")
+            .join(&guest.module);
+        componentize(&module)
+            .and_then(|component| keep(name, &component, &folder, &[]))
+            .with_context(|| format!("can't make a component of {name}"))
+    });
+    let foreign = foreign.into_iter().map(|guest| {
+        let component = guest.build(root, &folder)?;
+        // Their runtimes ask for WASI, and get the host's own.
+        keep(guest.name, &component, &folder, &["wasi:"])
+            .with_context(|| format!("{} is no plugin", guest.name))
+    });
+    rust.chain(foreign).collect()
 }
 
 /// Where built things are kept between runs.
@@ -315,34 +322,42 @@ fn environment(toolchain: &Toolchain, root: &Path) -> BTreeMap<OsString, OsStrin
     environment
 }
 
-fn componentize(name: &str, module: &Path, to: &Path) -> Result<Built> {
+fn componentize(module: &Path) -> Result<Vec<u8>> {
     let core = fs::read(module).with_context(|| format!("can't read {}", module.display()))?;
-    let component = ComponentEncoder::default()
+    ComponentEncoder::default()
         .validate(true)
         .module(&core)?
-        .encode()?;
-    let (imports, exports) = interfaces(&component)?;
-    for interface in imports.iter().chain(&exports) {
+        .encode()
+}
+
+/// Checks a component and writes it where the tests look for it. Besides the contract it may import what begins with one of these words.
+fn keep(name: &str, component: &[u8], folder: &Path, also: &[&str]) -> Result<Built> {
+    let to = folder.join(format!("{name}.wasm"));
+    let (imports, mut exports) = interfaces(component)?;
+    for interface in &imports {
         ensure!(
-            interface.starts_with("penstock:plugin/"),
+            interface.starts_with("penstock:plugin/")
+                || also.iter().any(|begin| interface.starts_with(begin)),
             "it names `{interface}`, which is not of the contract: a dependency asks for it"
         );
     }
+    // componentize-py leaves a description of its own beside the two.
+    exports.retain(|interface| interface.starts_with("penstock:plugin/") || also.is_empty());
     ensure!(
         exports.len() == 2,
         "it must export `settings` and one kind of plugin, and exports {exports:?}"
     );
-    if fs::read(to).ok().as_deref() != Some(component.as_slice()) {
+    if fs::read(&to).ok().as_deref() != Some(component) {
         // Written beside and renamed, so that nobody reads half of it.
         let part = to.with_extension(format!("part-{}", std::process::id()));
-        fs::write(&part, &component).with_context(|| format!("can't write {}", part.display()))?;
-        fs::rename(&part, to).with_context(|| format!("can't write {}", to.display()))?;
+        fs::write(&part, component).with_context(|| format!("can't write {}", part.display()))?;
+        fs::rename(&part, &to).with_context(|| format!("can't write {}", to.display()))?;
     }
     Ok(Built {
         name: name.to_owned(),
-        path: to.to_owned(),
-        digest: format!("sha256:{}", hex::encode(Sha256::digest(&component))),
+        digest: format!("sha256:{}", hex::encode(Sha256::digest(component))),
         size: component.len() as u64,
+        path: to,
         imports,
         exports,
     })

@@ -5,6 +5,7 @@ pub mod ci;
 pub mod control_plane;
 pub mod demo;
 pub mod guests;
+mod languages;
 pub mod measure;
 pub mod part;
 pub mod test;

@@ -27,6 +27,8 @@ enum Name {
     Kill,
     /// A plugin call against bare wasmtime.
     Call,
+    /// A fresh instance of a plugin in Rust, Python, JavaScript and Go; instances in a second.
+    Languages,
     /// Memory with 50 plugins, idle and in a burst.
     Memory,
     /// Time to accepting hooks with 50 plugins.
@@ -42,7 +44,12 @@ enum Name {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let target = cache::target()?;
     part("guests", || guests::build(&[]))?;
-    if arguments.name == Name::Call {
+    let bench = match arguments.name {
+        Name::Call => Some("call"),
+        Name::Languages => Some("languages"),
+        _ => None,
+    };
+    if let Some(bench) = bench {
         cmd!(
             "cargo",
             "bench",
@@ -50,14 +57,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "--package",
             "penstock-sandbox",
             "--bench",
-            "call",
+            bench,
             "--",
             "--output",
             &arguments.output
         )
         .env("CARGO_TARGET_DIR", &target)
         .run()
-        .context("the figure `call` could not be measured")?;
+        .with_context(|| format!("the figure `{bench}` could not be measured"))?;
         return Ok(());
     }
     tools::must_have(

@@ -126,16 +126,30 @@ fn unknown_imports_and_wasi_are_refused_by_name() {
         matches!(&error, LoadError::UnknownImport { import } if import == "other:thing/door@1.0.0"),
         "{error}"
     );
-    let wasi = "package wasi:clocks@0.2.6 { interface wall-clock { now: func() -> u64; } }";
+    for (wasi, name) in [
+        (
+            "package wasi:keyvalue@0.2.0 { interface store { open: func(); } }",
+            "wasi:keyvalue/store@0.2.0",
+        ),
+        (
+            "package wasi:clocks@0.3.0 { interface wall-clock { now: func() -> u64; } }",
+            "wasi:clocks/wall-clock@0.3.0",
+        ),
+    ] {
+        let error = refused(&empty_with(
+            wasi,
+            &format!("import {name}; {SETTINGS}{TRIGGER}"),
+        ));
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(error.to_string().contains("--stub-wasi"), "{error}");
+    }
+    // What is there has to have the types that it has.
+    let other = "package wasi:clocks@0.2.6 { interface wall-clock { now: func() -> u64; } }";
     let error = refused(&empty_with(
-        wasi,
+        other,
         &format!("import wasi:clocks/wall-clock@0.2.6; {SETTINGS}{TRIGGER}"),
     ));
-    assert!(
-        error.to_string().contains("wasi:clocks/wall-clock@0.2.6"),
-        "{error}"
-    );
-    assert!(error.to_string().contains("--stub-wasi"), "{error}");
+    assert!(matches!(error, LoadError::Contract { .. }), "{error}");
 }
 
 #[test]

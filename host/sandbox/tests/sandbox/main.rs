@@ -11,6 +11,8 @@
 mod answers;
 mod bombs;
 mod compiling;
+mod determinism;
+mod hostile;
 mod limits;
 mod loading;
 mod lookups;
@@ -19,4 +21,5 @@ mod replays;
 mod settings;
 mod stage;
 mod state;
+mod wasi;
 mod written;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use penstock_model::event::{Commit, Event, EventKind, Push};
+use penstock_model::event::{Commit, Event, EventKind, MergeRequest, MergeRequestEvent, Push};
 use penstock_model::grant::{ClusterRead, GitlabRead, Grant, Grants};
 use penstock_model::id::{CommitId, ProjectId, Timestamp, UserId};
 use penstock_model::limits::Limits;
@@ -11,19 +11,30 @@ use penstock_model::lookup::{Answer, HostFault, Lookup, LookupError};
 use penstock_model::record::{DecisionRecord, Failure, Outcome};
 use penstock_model::scope::{Actor, Project, Provenance, Scope, Trust};
 use penstock_sandbox::{
-    Asked, BoxFuture, CallInput, Engine, EngineSettings, LoadError, Plugin, World,
+    Asked, BoxFuture, CacheKey, CacheSettings, CallInput, Engine, EngineSettings, LoadError,
+    Plugin, World,
 };
 
 /// One engine for most tests: a pool reserves much address space.
 pub(crate) fn engine() -> &'static Engine {
-    static ENGINE: LazyLock<Engine> =
-        LazyLock::new(|| Engine::new(EngineSettings::default()).expect("an engine"));
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(settings()).expect("an engine"));
     &ENGINE
 }
 
-/// A guest that `cargo xtask guests` built.
-pub(crate) fn guest(name: &str) -> Vec<u8> {
-    let folder = std::env::var_os("PENSTOCK_GUESTS").map_or_else(
+/// The usual settings, and compiled code kept beside the guests: a component with a language's runtime in it takes many seconds to compile.
+pub(crate) fn settings() -> EngineSettings {
+    EngineSettings {
+        cache: Some(CacheSettings {
+            dir: folder().join("compiled"),
+            key: CacheKey::new([9; 32]),
+        }),
+        ..EngineSettings::default()
+    }
+}
+
+/// Where `cargo xtask guests` puts them.
+fn folder() -> PathBuf {
+    std::env::var_os("PENSTOCK_GUESTS").map_or_else(
         || {
             std::env::var_os("PENSTOCK_CACHE")
                 .map(PathBuf::from)
@@ -34,14 +45,29 @@ pub(crate) fn guest(name: &str) -> Vec<u8> {
                 .join("guests")
         },
         PathBuf::from,
-    );
-    let path = folder.join(format!("{name}.wasm"));
+    )
+}
+
+/// A guest that `cargo xtask guests` built.
+pub(crate) fn guest(name: &str) -> Vec<u8> {
+    let path = folder().join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| {
         panic!(
             "the guest {} is missing ({error}): run `cargo xtask guests`",
             path.display()
         )
     })
+}
+
+/// Names of all that were built.
+pub(crate) fn guests() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .expect("run `cargo xtask guests`")
+        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
+        .filter_map(|name| name.strip_suffix(".wasm").map(str::to_owned))
+        .collect();
+    names.sort();
+    names
 }
 
 /// Everything that `misbehave` imports.
@@ -76,6 +102,19 @@ pub(crate) fn load(engine: &Engine, name: &str, limits: Limits) -> Plugin {
     engine
         .load(name.into(), &guest(name), limits, grants())
         .unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Loads a guest with a language's runtime in it, once for all tests: as long as it is there, another load of it shares its code.
+pub(crate) fn hold(name: &str) {
+    static HELD: Mutex<Vec<Plugin>> = Mutex::new(Vec::new());
+    let mut held = HELD.lock().unwrap();
+    if held.iter().all(|it| it.name().as_str() != name) {
+        let limits = Limits {
+            memory: 128 << 20,
+            ..Limits::default()
+        };
+        held.push(load(engine(), name, limits));
+    }
 }
 
 /// Loads bytes with every grant.
@@ -131,6 +170,29 @@ pub(crate) fn event() -> Event {
             total_commits: 1,
         }),
     }
+}
+
+/// A merge request that was opened.
+pub(crate) fn opened() -> EventKind {
+    EventKind::MergeRequest(MergeRequestEvent {
+        merge_request: MergeRequest {
+            iid: 12,
+            title: "Mend it".into(),
+            state: "opened".into(),
+            draft: false,
+            source_project: Some(ProjectId(7)),
+            source_branch: "topic".into(),
+            target_branch: "main".into(),
+            head: CommitId::parse(&"a".repeat(40)).unwrap(),
+            author: UserId(3),
+            labels: vec!["bug".into()],
+            web_url: "https://gitlab.example.com/acme/payments/api/-/merge_requests/12".into(),
+        },
+        action: "open".into(),
+        old_head: None,
+        changed: vec![],
+        system: false,
+    })
 }
 
 /// The input of a call with these settings.
@@ -215,7 +277,7 @@ pub(crate) fn failure(record: &DecisionRecord) -> &Failure {
 pub(crate) fn reasons(record: &DecisionRecord) -> &[String] {
     match &record.outcome {
         Outcome::Plan(plan) => &plan.reasons,
-        other => panic!("no plan: {other:?}"),
+        other => panic!("no plan: {other:?}\n{:?}", record.log),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use penstock_model::effect::EffectKind;
 use penstock_model::grant::{ClusterRead, GitlabRead, Grant, Grants};
 use penstock_model::id::Digest;
-use penstock_model::limits::Limits;
+use penstock_model::limits::{Field, Limits};
 
 use super::PluginConfig;
 use super::files::Files;
@@ -183,52 +183,27 @@ fn host(text: &str) -> Result<String, String> {
 
 fn limits(item: Item<'_>) -> Option<Limits> {
     let reader = item.map("`limits`")?;
-    let usual = Limits::default();
-    let time =
-        |key: &'static str, usual| reader.or(key, usual, |item| item.quantity(unit::duration));
-    let size = |key: &'static str, usual| reader.or(key, usual, |item| item.quantity(unit::bytes));
-    let count = |key: &'static str, usual: u32| reader.or(key, usual, Item::count);
-    let read = (
-        (time("cpu", usual.cpu), time("deadline", usual.deadline)),
-        (
-            size("memory", usual.memory),
-            size("output", usual.output),
-            size("log", usual.log),
-        ),
-        (
-            size("host-call-bytes", usual.host_call_bytes),
-            size("total-bytes", usual.total_bytes),
-        ),
-        (
-            size("state-bytes", usual.state_bytes),
-            size("record", usual.record),
-            size("component", usual.component),
-        ),
-        (
-            count("host-calls", usual.host_calls),
-            count("effects", usual.effects),
-        ),
-        (
-            count("state-keys", usual.state_keys),
-            count("concurrency", usual.concurrency),
-        ),
-    );
+    let mut limits = Limits::default();
+    let mut whole = true;
+    for setting in Limits::SETTINGS {
+        whole &= match setting.field {
+            Field::Time(of) => {
+                let usual = *of(&mut limits);
+                let read = reader.or(setting.name, usual, |it| it.quantity(unit::duration));
+                read.map(|it| *of(&mut limits) = it).is_some()
+            }
+            Field::Size(of) => {
+                let usual = *of(&mut limits);
+                let read = reader.or(setting.name, usual, |it| it.quantity(unit::bytes));
+                read.map(|it| *of(&mut limits) = it).is_some()
+            }
+            Field::Count(of) => {
+                let usual = *of(&mut limits);
+                let read = reader.or(setting.name, usual, Item::count);
+                read.map(|it| *of(&mut limits) = it).is_some()
+            }
+        };
+    }
     reader.finish();
-    let (times, sizes, bytes, kept, calls, counts) = read;
-    Some(Limits {
-        cpu: times.0?,
-        deadline: times.1?,
-        memory: sizes.0?,
-        output: sizes.1?,
-        log: sizes.2?,
-        host_call_bytes: bytes.0?,
-        total_bytes: bytes.1?,
-        state_bytes: kept.0?,
-        record: kept.1?,
-        component: kept.2?,
-        host_calls: calls.0?,
-        effects: calls.1?,
-        state_keys: counts.0?,
-        concurrency: counts.1?,
-    })
+    whole.then_some(limits)
 }
