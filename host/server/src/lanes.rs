@@ -4,13 +4,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_model::id::Timestamp;
 use penstock_store::{Caps, Claim, Queue, Store};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use crate::fence::{self, Term};
 
 /// How a queue is worked through.
 #[derive(Clone, Debug)]
@@ -153,15 +155,19 @@ async fn one(
     held.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(lane.clone(), claim.clone());
-    let lost = renew(&store, claim.clone(), ttl);
-    let after = tokio::select! {
-        after = work => after,
-        why = lost => {
-            // Another process may hold the lane now. Whatever was under way can't commit: every commit names the epoch.
-            tracing::warn!(lane, why, "lost the claim on a lane");
-            After::Lapse
-        }
+    // Since it was asked for: some of its time may be over.
+    let left = claim.until.since(Timestamp::now()).min(ttl);
+    let term = Term::new(Instant::now(), left);
+    let lost = renew(&store, claim.clone(), ttl, &term);
+    let ended = tokio::select! {
+        after = fence::within(&term, work) => after.ok_or_else(|| "its time was over".to_owned()),
+        why = lost => Err(why),
     };
+    let after = ended.unwrap_or_else(|why| {
+        // Another process may hold the lane now. Whatever was under way can't commit: every commit names the epoch.
+        tracing::warn!(lane, why, "lost the claim on a lane");
+        After::Lapse
+    });
     held.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .remove(&lane);
@@ -169,11 +175,12 @@ async fn one(
 }
 
 /// Renews at a third of the claim's time; resolves only when it is lost.
-async fn renew(store: &Store, mut claim: Claim, ttl: Duration) -> String {
+async fn renew(store: &Store, mut claim: Claim, ttl: Duration, term: &Term) -> String {
     loop {
         tokio::time::sleep(ttl / 3).await;
+        let asked = Instant::now();
         match store.renew(&mut claim, ttl, Timestamp::now()).await {
-            Ok(()) => {}
+            Ok(()) => term.extend(asked, ttl),
             Err(penstock_store::LaneError::Store(error)) if Timestamp::now() < claim.until => {
                 tracing::warn!(%error, lane = claim.lane, "could not renew a claim; trying again");
             }
