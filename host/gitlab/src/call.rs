@@ -124,10 +124,8 @@ impl<'a> Call<'a> {
     }
 
     fn address(&self, base: &str, query: &str) -> Result<reqwest::Url, ApiError> {
-        let wrong = || ApiError::Refused {
-            status: 400,
-            message: "such a name has no address in GitLab".to_owned(),
-        };
+        // Nothing can be there: no more than that is to be found out, now or later.
+        let wrong = || ApiError::NotFound("such a name has no address in GitLab".to_owned());
         // An empty segment, `.` and `..` would be taken out of the path and make it another resource's.
         if self
             .path
@@ -325,9 +323,10 @@ mod tests {
         for name in ["", ".", ".."] {
             let path = ["projects", "7", "repository", "branches", name];
             assert!(
-                Call::get("branch", &path)
-                    .address("https://x.example", "")
-                    .is_err(),
+                matches!(
+                    Call::get("branch", &path).address("https://x.example", ""),
+                    Err(ApiError::NotFound(_))
+                ),
                 "{name}"
             );
         }

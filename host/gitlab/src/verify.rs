@@ -7,7 +7,8 @@
 //!   HMAC-SHA256 over `{webhook-id}.{webhook-timestamp}.{body}`, perhaps several of them, split by spaces. The key is
 //!   written `whsec_` and base64.
 //!
-//! A signature that is present must verify: there is no falling back to the token. The HMAC is made here and not by the
+//! A signature that is present must verify: there is no falling back to the token. What the headers alone rule out is refused by [`screen`]
+//! before the body is read. The HMAC is made here and not by the
 //! `standardwebhooks` crate, which holds one key, reads its own clock, takes the first of repeated headers, wants a body of
 //! UTF-8 and compares by a loop that the compiler may shorten; a test has it sign for us.
 
@@ -35,6 +36,9 @@ const ONCE: [&str; 5] = [TOKEN, SIGNATURE, MESSAGE_ID, MESSAGE_TIME, IDEMPOTENCY
 
 /// More signatures than GitLab or a rotation ever needs; the rest is not looked at.
 const MOST_SIGNATURES: usize = 16;
+
+/// Length of an HMAC-SHA256.
+const HMAC_BYTES: usize = 32;
 
 /// The keys of one hook: several while one is rotated.
 pub struct Keys {
@@ -177,6 +181,15 @@ impl VerifiedBody {
     }
 }
 
+/// Whether a request could verify, as far as its headers tell: before its body is read. It says no more than [`verify`] would say of it, and a
+/// request that passes is verified all the same: a signature is over the body.
+///
+/// # Errors
+/// Whatever the body is, [`verify`] would refuse it.
+pub fn screen(keys: &Keys, headers: &HeaderMap, now: Timestamp) -> Result<(), VerifyError> {
+    claim(keys, headers, now).map(drop)
+}
+
 /// Checks a request against a hook's keys, in a time that does not depend on how much of a credential is right.
 ///
 /// # Errors
@@ -187,23 +200,40 @@ pub fn verify(
     body: Bytes,
     now: Timestamp,
 ) -> Result<VerifiedBody, VerifyError> {
-    for header in ONCE {
-        if headers.get_all(header).iter().nth(1).is_some() {
-            return Err(VerifyError::Repeated { header });
-        }
-    }
-    let signed_id = match headers.get(SIGNATURE) {
-        Some(signature) => Some(check_signature(keys, headers, signature, &body, now)?),
-        None => {
-            check_token(keys, headers)?;
-            None
-        }
+    let signed_id = match claim(keys, headers, now)? {
+        Claim::Token => None,
+        Claim::Signed(signed) => Some(signed.check(keys, &body)?),
     };
     Ok(VerifiedBody {
         headers: headers.clone(),
         body,
         signed_id,
     })
+}
+
+/// What a request's headers show that it is GitLab's by.
+enum Claim<'a> {
+    /// The hook's token, which was held against ours.
+    Token,
+    /// Signatures, which only the body can bear out.
+    Signed(Signed<'a>),
+}
+
+/// A signature that is present decides alone, whatever token is beside it.
+fn claim<'a>(
+    keys: &Keys,
+    headers: &'a HeaderMap,
+    now: Timestamp,
+) -> Result<Claim<'a>, VerifyError> {
+    for header in ONCE {
+        if headers.get_all(header).iter().nth(1).is_some() {
+            return Err(VerifyError::Repeated { header });
+        }
+    }
+    match headers.get(SIGNATURE) {
+        Some(signature) => Signed::read(keys, headers, signature, now).map(Claim::Signed),
+        None => check_token(keys, headers).map(|()| Claim::Token),
+    }
 }
 
 fn check_token(keys: &Keys, headers: &HeaderMap) -> Result<(), VerifyError> {
@@ -223,59 +253,80 @@ fn check_token(keys: &Keys, headers: &HeaderMap) -> Result<(), VerifyError> {
     }
 }
 
-/// Gives the id that the signature covers.
-fn check_signature(
-    keys: &Keys,
-    headers: &HeaderMap,
-    signature: &http::HeaderValue,
-    body: &[u8],
-    now: Timestamp,
-) -> Result<String, VerifyError> {
-    if keys.signing.is_empty() {
-        return Err(VerifyError::SignatureUnknown);
-    }
-    let text = |header: &'static str| {
-        let value = headers.get(header).and_then(|value| value.to_str().ok());
-        value
-            .filter(|value| !value.is_empty())
-            .ok_or(VerifyError::Malformed { header })
-    };
-    let (id, time) = (text(MESSAGE_ID)?, text(MESSAGE_TIME)?);
-    let signed_at: u64 = time.parse().map_err(|_| VerifyError::Malformed {
-        header: MESSAGE_TIME,
-    })?;
-    let seconds = signed_at.abs_diff(now.0 / 1000);
-    let limit = keys.freshness.as_secs();
-    if seconds > limit {
-        return Err(VerifyError::Stale { seconds, limit });
-    }
-    let signatures = signature
-        .to_str()
-        .map_err(|_| VerifyError::Malformed { header: SIGNATURE })?;
-    let signatures: Vec<Vec<u8>> = signatures
-        .split(' ')
-        .filter_map(|one| one.strip_prefix("v1,"))
-        .filter_map(|one| STANDARD.decode(one).ok())
-        .take(MOST_SIGNATURES)
-        .collect();
-    let mut fits = Choice::from(0);
-    for key in &keys.signing {
-        // HMAC takes keys of any length: this arm is never taken.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-            continue;
+/// A signed request whose time is ours, its signatures not yet checked.
+struct Signed<'a> {
+    id: &'a str,
+    time: &'a str,
+    signatures: Vec<Vec<u8>>,
+}
+
+impl<'a> Signed<'a> {
+    fn read(
+        keys: &Keys,
+        headers: &'a HeaderMap,
+        signature: &http::HeaderValue,
+        now: Timestamp,
+    ) -> Result<Self, VerifyError> {
+        if keys.signing.is_empty() {
+            return Err(VerifyError::SignatureUnknown);
+        }
+        let text = |header: &'static str| {
+            let value = headers.get(header).and_then(|value| value.to_str().ok());
+            value
+                .filter(|value| !value.is_empty())
+                .ok_or(VerifyError::Malformed { header })
         };
-        for part in [id.as_bytes(), b".", time.as_bytes(), b".", body] {
-            mac.update(part);
+        let (id, time) = (text(MESSAGE_ID)?, text(MESSAGE_TIME)?);
+        let signed_at: u64 = time.parse().map_err(|_| VerifyError::Malformed {
+            header: MESSAGE_TIME,
+        })?;
+        let seconds = signed_at.abs_diff(now.0 / 1000);
+        let limit = keys.freshness.as_secs();
+        if seconds > limit {
+            return Err(VerifyError::Stale { seconds, limit });
         }
-        let wanted = mac.finalize().into_bytes();
-        for signature in &signatures {
-            fits |= wanted.as_slice().ct_eq(signature);
+        let signatures = signature
+            .to_str()
+            .map_err(|_| VerifyError::Malformed { header: SIGNATURE })?;
+        let signatures: Vec<Vec<u8>> = signatures
+            .split(' ')
+            .filter_map(|one| one.strip_prefix("v1,"))
+            .filter_map(|one| STANDARD.decode(one).ok())
+            .filter(|one| one.len() == HMAC_BYTES)
+            .take(MOST_SIGNATURES)
+            .collect();
+        if signatures.is_empty() {
+            // None of them could fit any body.
+            return Err(VerifyError::WrongSignature);
         }
+        Ok(Self {
+            id,
+            time,
+            signatures,
+        })
     }
-    if bool::from(fits) {
-        Ok(id.to_owned())
-    } else {
-        Err(VerifyError::WrongSignature)
+
+    /// Gives the id that a signature covers.
+    fn check(&self, keys: &Keys, body: &[u8]) -> Result<String, VerifyError> {
+        let mut fits = Choice::from(0);
+        for key in &keys.signing {
+            // HMAC takes keys of any length: this arm is never taken.
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+                continue;
+            };
+            for part in [self.id.as_bytes(), b".", self.time.as_bytes(), b".", body] {
+                mac.update(part);
+            }
+            let wanted = mac.finalize().into_bytes();
+            for signature in &self.signatures {
+                fits |= wanted.as_slice().ct_eq(signature);
+            }
+        }
+        if bool::from(fits) {
+            Ok(self.id.to_owned())
+        } else {
+            Err(VerifyError::WrongSignature)
+        }
     }
 }
 
@@ -427,6 +478,35 @@ mod tests {
             let found = check(&keys, &headers, "{}");
             assert_eq!(found, Err(VerifyError::Malformed { header: missing }));
         }
+    }
+
+    #[test]
+    fn headers_that_no_body_could_make_good_are_refused_before_it_is_read() {
+        let now = NOW.0 / 1000;
+        let both = keys(&["secret"], &[KEY]);
+        let screened = |headers: &HeaderMap| screen(&both, headers, NOW);
+        let wrong_token = headers(&[(TOKEN, "guess")]);
+        assert_eq!(screened(&wrong_token), Err(VerifyError::WrongToken));
+        assert_eq!(screened(&HeaderMap::new()), Err(VerifyError::NoCredential));
+        assert_eq!(screened(&headers(&[(TOKEN, "secret")])), Ok(()));
+        for nothing in ["", "v1,", "v1,AAAA", "v2,AAAA", "nonsense"] {
+            let mut signed = signed(nothing, now);
+            signed.insert(TOKEN, "secret".parse().unwrap());
+            let found = screened(&signed);
+            assert_eq!(found, Err(VerifyError::WrongSignature), "{nothing}");
+        }
+        let stale = signed(&signature(KEY, "msg_1", now - 301, "{}"), now - 301);
+        assert!(matches!(
+            screened(&stale),
+            Err(VerifyError::Stale { seconds: 301, .. })
+        ));
+        // Whether a signature fits is the body's to say.
+        let of_another_body = signed(&signature(KEY, "msg_1", now, "other"), now);
+        assert_eq!(screened(&of_another_body), Ok(()));
+        assert_eq!(
+            check(&both, &of_another_body, "{}"),
+            Err(VerifyError::WrongSignature)
+        );
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub fn run(line: CommandLine) -> ExitCode {
 async fn command(command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve { config, loops } => {
-            log::start();
+            let _lines = log::start();
             let loops = if loops.is_empty() {
                 Loop::all()
             } else {

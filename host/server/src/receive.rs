@@ -1,6 +1,6 @@
 //! The way in: `POST /hooks/gitlab/{instance}/{hook}`.
 //!
-//! A body takes its share of the byte budget, is read, verified, held against the hook's scope and stored durably; then, and only then, GitLab gets its 2xx.
+//! A request whose headers show no good credential is refused before its body is read. A body takes its share of the byte budget, is read, verified, held against the hook's scope and stored durably; then, and only then, GitLab gets its 2xx.
 //! Nothing here asks a plugin, a rule or GitLab: the answer depends on the request and the store alone.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use penstock_gitlab::{Accepted, ScopeError, VerifyError, verify};
+use penstock_gitlab::{Accepted, ScopeError, VerifyError, screen, verify};
 use penstock_model::id::{DeliveryId, HookName, InstanceName, Timestamp};
 use penstock_store::{Appended, DeliveryKey, NewDelivery};
 use serde::Serialize;
@@ -159,9 +159,7 @@ async fn take_in(
 ) -> Result<(StatusCode, Receipt), Refused> {
     let live = receiver.host.live();
     let instance = Arc::clone(live.instance(instance_name).ok_or(Refused::UnknownHook)?);
-    if instance.hook(hook_name).is_none() {
-        return Err(Refused::UnknownHook);
-    }
+    let hook = instance.hook(hook_name).ok_or(Refused::UnknownHook)?;
     let announced = headers
         .get(axum::http::header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
@@ -169,6 +167,8 @@ async fn take_in(
     if announced.is_some_and(|length| length > LARGEST_BODY) {
         return Err(Refused::TooLarge);
     }
+    // Who shows no credential, or a wrong one, gets no memory and no time.
+    screen(&hook.keys, headers, Timestamp::now())?;
     let (body, _shares) = read(body, &receiver.budget).await?;
     let large = body.len() > LARGE;
     let check = {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::lanes::{self, Lanes};
-use crate::{act, backoff, dispatch, flow, http, report};
+use crate::{act, backoff, dispatch, flow, http, listen, report};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,14 +87,7 @@ pub fn start(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let router = http::router(Arc::clone(host), loops.contains(&Loop::Receive));
-    let stopped = stop.clone();
-    tasks.spawn(async move {
-        let serving =
-            axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "HTTP is no longer served");
-        }
-    });
+    tasks.spawn(listen::serve(listener, router, stop.clone()));
     tasks.spawn(reload(Arc::clone(host), changes, stop.clone()));
     if loops.contains(&Loop::Dispatch) {
         tasks.spawn(load_plugins(Arc::clone(host), stop.clone()));
@@ -106,7 +99,6 @@ pub fn start(
     }
     if loops.contains(&Loop::Act) {
         tasks.spawn(purge(Arc::clone(host), stop.clone()));
-        tasks.spawn(crate::clone::sweep(Arc::clone(host), stop.clone()));
     }
     if loops.contains(&Loop::Report) {
         tasks.spawn(report::run(Arc::clone(host), stop.clone()));

@@ -247,7 +247,6 @@ mod tests {
             },
             queue: None,
             keep: None,
-            secrets: Vec::new(),
         }
     }
 

@@ -8,7 +8,6 @@ mod bed;
 mod bounds;
 mod cancel;
 mod claims;
-mod clone;
 mod decide;
 mod durability;
 mod flow;

@@ -443,8 +443,11 @@ async fn a_spent_budget_answers_503_and_gives_way_when_it_is_free_again() {
     // Somebody sends nearly as much as the budget holds, and not the rest.
     let address = scene.url().trim_start_matches("http://").to_owned();
     let mut slow = TcpStream::connect(&address).await.unwrap();
+    // A signature that may be right, for all that can be told before the body is there.
+    let stamp = made.headers["webhook-timestamp"].to_str().unwrap();
     let head = format!(
-        "POST /hooks/gitlab/main/acme HTTP/1.1\r\nhost: {address}\r\ncontent-length: 65536\r\n\r\n"
+        "POST /hooks/gitlab/main/acme HTTP/1.1\r\nhost: {address}\r\ncontent-length: 65536\r\nwebhook-id: slow\r\n\
+         webhook-timestamp: {stamp}\r\nwebhook-signature: v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
     slow.write_all(&[b' '; 65_000]).await.unwrap();

@@ -124,7 +124,6 @@ fn order(place: &TestPlace, effect: EffectId, spec: Value) -> RunOrder {
         },
         queue: None,
         keep: None,
-        secrets: Vec::new(),
     }
 }
 

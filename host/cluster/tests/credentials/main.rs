@@ -71,7 +71,6 @@ fn order(effect: EffectId) -> RunOrder {
         },
         queue: None,
         keep: None,
-        secrets: Vec::new(),
     }
 }
 

@@ -12,7 +12,8 @@ use crate::payload;
 impl Reader<'_> {
     pub(super) fn push(&self) -> Result<Read, ParseError> {
         let body: payload::Push = self.body()?;
-        let ref_name = RefName::from(self.wanted("ref", body.git_ref)?);
+        let ref_name =
+            RefName::from(self.wanted("ref", body.git_ref.filter(|name| !name.is_empty()))?);
         let after = self.commit("after", body.after.as_deref())?;
         let commits = body.commits.unwrap_or_default();
         let listed = commits.len() as u64;
@@ -59,7 +60,8 @@ impl Reader<'_> {
 
     pub(super) fn tag_push(&self) -> Result<Read, ParseError> {
         let body: payload::Push = self.body()?;
-        let ref_name = RefName::from(self.wanted("ref", body.git_ref)?);
+        let ref_name =
+            RefName::from(self.wanted("ref", body.git_ref.filter(|name| !name.is_empty()))?);
         let before = self.commit("before", body.before.as_deref())?;
         let after = self.commit("after", body.after.as_deref())?;
         let checkout = self.commit("checkout_sha", body.checkout_sha.as_deref())?;

@@ -1,6 +1,5 @@
 //! What the tests of `admit` share: an event, places, and a plan of one effect.
 
-mod clone;
 mod effects;
 mod fields;
 mod manifests;
@@ -59,7 +58,6 @@ pub(super) fn generous() -> PlacePolicy {
             "pipelinesascode.tekton.dev/*".into(),
             "tekton.dev/tags".into(),
         ],
-        clone: true,
     }
 }
 
