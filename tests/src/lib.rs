@@ -13,11 +13,16 @@
 
 pub mod audit;
 pub mod burst;
+pub mod faults;
 pub mod load;
 pub mod manifest;
 pub mod penstock;
 pub mod plugin;
 pub mod postgres;
+pub mod power;
+pub mod preload;
+pub mod proxied;
+pub mod replicas;
 pub mod scene;
 pub mod wait;
 

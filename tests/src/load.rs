@@ -6,41 +6,47 @@
 mod answer;
 mod direct;
 mod disk;
+mod faults;
 mod feed;
 mod figure;
 mod kill;
 mod memory;
-mod pac;
 mod plane;
+mod power;
 mod process;
+mod replicas;
 mod start;
 mod sustained;
 
 use std::path::Path;
+use std::time::Duration;
 
 pub use figure::{Figure, Report};
 pub use plane::OURS;
+pub(crate) use process::{forget_peak, peak};
 
 /// Which goals are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Name {
     /// Webhook to PipelineRun, CPU time and bytes for each delivery, time to 2xx.
     Load,
-    /// Deliveries lost and runs doubled over many kills.
+    /// Deliveries lost and runs doubled over many kills: with SQLite, and of two replicas on Postgres.
     Kill,
+    /// The same over power cuts, where the disk forgets what was not synced.
+    Power,
+    /// Whether and when it converges when everything around it fails for a while.
+    Faults,
     /// Memory with 50 plugins, idle and in a burst.
     Memory,
     /// Time to accepting hooks with 50 plugins.
     Start,
-    /// A decision about a `.tekton` folder of 50 files: time, and calls to GitLab.
-    Pac,
 }
 
-/// Measures, with this binary `penstock`.
+/// Measures, with this binary `penstock`; faults last so long.
 ///
 /// # Panics
 /// If it can't be measured.
-pub async fn measure(name: Name, penstock: &Path) -> Vec<Figure> {
+pub async fn measure(name: Name, penstock: &Path, faults: Duration) -> Vec<Figure> {
     match name {
         Name::Load => {
             let mut figures = sustained::measure(penstock, plane::Webhooks::InPlace).await;
@@ -48,9 +54,14 @@ pub async fn measure(name: Name, penstock: &Path) -> Vec<Figure> {
             figures.extend(answer::measure(penstock).await);
             figures
         }
-        Name::Kill => kill::measure(penstock).await,
+        Name::Kill => {
+            let mut figures = kill::measure(penstock).await;
+            figures.extend(replicas::measure(penstock).await);
+            figures
+        }
+        Name::Power => power::measure(penstock).await,
+        Name::Faults => faults::measure(penstock, faults).await,
         Name::Memory => memory::measure(penstock).await,
         Name::Start => start::measure(penstock).await,
-        Name::Pac => pac::measure(penstock).await,
     }
 }

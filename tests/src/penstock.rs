@@ -202,6 +202,23 @@ impl Penstock {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// The most memory that it held at a time since the start or since [`Penstock::forget_peak`], in MiB.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn peak_memory(&self) -> f64 {
+        crate::load::peak(self.pid())
+    }
+
+    /// Lets [`Penstock::peak_memory`] begin anew.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn forget_peak(&self) {
+        crate::load::forget_peak(self.pid());
+    }
+
     /// Ends it as a crash of the machine would: nothing in it hears of it.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -209,6 +226,48 @@ impl Penstock {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Lets it stand still in the middle of whatever it does, as a machine that swaps or a virtual machine that is moved.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on as if nothing had been.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// It was started and has ended.
+    ///
+    /// # Panics
+    /// If the kernel does not say.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().expect("a child").is_some())
+    }
+
+    /// Waits for its end, which comes by itself.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it was started");
+        until("the end of penstock", async || {
+            child.try_wait().expect("a child")
+        })
+        .await
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        kill_process(Pid::from_raw(pid).expect("a process id"), signal).expect("it runs");
     }
 
     /// Asks it to end, as Kubernetes does, and waits until it has; how long that took.

@@ -15,7 +15,6 @@ pub struct Postgres {
     folder: TempDir,
     port: u16,
     password: String,
-    encrypted: bool,
     child: Option<Child>,
 }
 
@@ -35,7 +34,6 @@ impl Postgres {
             folder,
             port: free_port(),
             password,
-            encrypted: false,
             child: None,
         };
         let secret = postgres.folder.path().join("password");
@@ -63,48 +61,37 @@ impl Postgres {
     /// The URL of the database, with its password.
     #[must_use]
     pub fn url(&self) -> String {
-        let mode = if self.encrypted {
-            "?sslmode=require"
-        } else {
-            ""
-        };
         format!(
-            "postgres://penstock:{}@127.0.0.1:{}/postgres{mode}",
+            "postgres://penstock:{}@127.0.0.1:{}/postgres",
             self.password, self.port
         )
-    }
-
-    /// From now on the server takes connections over TLS alone, with this certificate and key (PEM).
-    ///
-    /// # Panics
-    /// If its files can't be written or it does not start again.
-    pub async fn encrypt(&mut self, certificate: &str, key: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
-        self.stop();
-        let data = self.data();
-        let write = |name: &str, text: &str| {
-            let path = data.join(name);
-            std::fs::write(&path, text).expect("a file of the server");
-            let mode = std::fs::Permissions::from_mode(0o600);
-            std::fs::set_permissions(&path, mode).expect("a file of the server");
-        };
-        write("server.crt", certificate);
-        write("server.key", key);
-        let settings = std::fs::read_to_string(data.join("postgresql.conf")).expect("settings");
-        write("postgresql.conf", &format!("{settings}\nssl = on\n"));
-        write(
-            "pg_hba.conf",
-            "hostssl all all 127.0.0.1/32 scram-sha-256\n",
-        );
-        self.own();
-        self.encrypted = true;
-        self.resume().await;
     }
 
     /// The password: a secret of the scene.
     #[must_use]
     pub fn password(&self) -> &str {
         &self.password
+    }
+
+    /// Runs a statement as its administrator.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn sql(&self, statement: &str) {
+        let said = Command::new(self.bin.join("psql"))
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--set=ON_ERROR_STOP=1",
+                "--command",
+                statement,
+            ])
+            .arg(self.url())
+            .stdin(Stdio::null())
+            .output()
+            .expect("psql starts");
+        let why = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success(), "{statement}: {why}");
     }
 
     /// Starts the server again.

@@ -49,7 +49,6 @@ mod call;
 mod change;
 mod code;
 mod deeds;
-mod deploy_tokens;
 mod faults;
 mod hooks;
 mod merge_requests;

@@ -1,6 +1,7 @@
-//! Measures the goals of the design: `measure load|kill|memory|start|pac [--output json] --penstock PATH`.
+//! Measures the goals of the design: `measure NAME [--output json] --penstock PATH`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use penstock_tests::load::{self, Name, Report};
@@ -14,6 +15,9 @@ struct Arguments {
     /// `text`, or `json` for scripts.
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
+    /// How long `faults` lets everything fail, in seconds.
+    #[arg(long, default_value = "600")]
+    seconds: u64,
     /// The release binary.
     #[arg(long)]
     penstock: PathBuf,
@@ -42,7 +46,11 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let figures = runtime.block_on(load::measure(arguments.name, &arguments.penstock));
+    let figures = runtime.block_on(load::measure(
+        arguments.name,
+        &arguments.penstock,
+        Duration::from_secs(arguments.seconds),
+    ));
     let name = arguments
         .name
         .to_possible_value()

@@ -34,7 +34,7 @@ impl Figure {
     /// One that should be at most this.
     pub(super) fn at_most(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
-            goal: Some(format!("<= {}", whole(goal))),
+            goal: Some(format!("<= {}", written(goal))),
             met: Some(value <= goal),
             ..Self::plain(name, value, unit)
         }
@@ -43,7 +43,7 @@ impl Figure {
     /// One that should be at least this.
     pub(super) fn at_least(name: &str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
-            goal: Some(format!(">= {}", whole(goal))),
+            goal: Some(format!(">= {}", written(goal))),
             met: Some(value >= goal),
             ..Self::plain(name, value, unit)
         }
@@ -119,8 +119,13 @@ fn number(value: f64) -> String {
     }
 }
 
+/// A number of things.
+pub(super) fn whole(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
 /// A goal as it was written, and one that was computed to two digits.
-fn whole(goal: f64) -> String {
+fn written(goal: f64) -> String {
     format!("{}", (goal * 100.0).round() / 100.0)
 }
 

@@ -21,12 +21,12 @@ pub(super) fn resident(pid: u32) -> f64 {
 }
 
 /// The most resident memory since the start or since [`forget_peak`], in MiB.
-pub(super) fn peak(pid: u32) -> f64 {
+pub(crate) fn peak(pid: u32) -> f64 {
     status(pid, "VmHWM:")
 }
 
 /// Lets [`peak`] begin anew.
-pub(super) fn forget_peak(pid: u32) {
+pub(crate) fn forget_peak(pid: u32) {
     std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the process is ours");
 }
 

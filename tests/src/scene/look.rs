@@ -175,6 +175,12 @@ impl Scene {
         }
     }
 
+    /// Says whether nothing is left to decide or to do.
+    pub async fn is_settled(&self) -> bool {
+        let told = self.penstock.get("/metrics").await;
+        told.is_some_and(|(_, text)| idle(&text).is_some())
+    }
+
     /// Accounts that created runs in the namespace, by the run's name, from the API server's audit log.
     ///
     /// # Panics

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use penstock_tests::burst::{Ledger, moment, pushes, send_within};
 use penstock_tests::manifest::short_lived;
-use penstock_tests::scene::{Builder, Poster};
+use penstock_tests::replicas::kills;
+use penstock_tests::scene::Builder;
 use penstock_tests::{Plugin, Postgres, Route, Scene};
 
 const SOONEST: Duration = Duration::from_millis(50);
@@ -74,29 +75,8 @@ async fn two_replicas_on_postgres_of_which_one_or_the_other_is_killed_lose_and_d
     let mut scene = scene("replicas").postgres(&server).start().await;
     let (mut second, second_url) = scene.replica();
     second.restart().await;
-    let first_url = scene.url().to_owned();
-    let mut ledger = Ledger::default();
-    for round in 0..rounds(10).min(20) {
-        let at = moment(SOONEST, LATEST);
-        let mut load = pushes(&scene, 2 * IN_A_ROUND);
-        load.extend(ledger.again(5));
-        for delivery in load.iter_mut().skip(IN_A_ROUND) {
-            delivery.url = delivery.url.replace(&first_url, &second_url);
-        }
-        let poster: Poster = scene.poster();
-        let sending = tokio::spawn(send_within(poster, load, 2 * at));
-        tokio::time::sleep(at).await;
-        let victim = if round % 2 == 0 {
-            &mut scene.penstock
-        } else {
-            &mut second
-        };
-        victim.kill9();
-        for (delivery, answer) in sending.await.unwrap() {
-            ledger.note(delivery, answer);
-        }
-        victim.restart().await;
-    }
+    let rounds = rounds(10).min(20);
+    let ledger = kills(&mut scene, &mut second, &second_url, rounds, 2 * IN_A_ROUND).await;
     let runs = ledger.check(&scene).await;
     println!("{} acknowledged, {runs} runs", ledger.acknowledged.len());
 }

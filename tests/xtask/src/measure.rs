@@ -16,6 +16,9 @@ pub struct Arguments {
     /// `text` or `json`; JSON has nothing else on standard output.
     #[arg(long, default_value = "text")]
     output: String,
+    /// How long `faults` lets everything fail, in seconds.
+    #[arg(long, default_value = "600")]
+    seconds: u64,
 }
 
 /// Figures of the design.
@@ -25,6 +28,10 @@ enum Name {
     Load,
     /// Deliveries lost and runs doubled over many kills.
     Kill,
+    /// Deliveries lost and runs doubled over power cuts.
+    Power,
+    /// Whether and when it converges when everything around it fails for a while.
+    Faults,
     /// A plugin call against bare wasmtime.
     Call,
     /// A fresh instance of a plugin in Rust, Python, JavaScript and Go; instances in a second.
@@ -33,8 +40,6 @@ enum Name {
     Memory,
     /// Time to accepting hooks with 50 plugins.
     Start,
-    /// A decision about a `.tekton` folder of 50 files: time, and calls to GitLab.
-    Pac,
 }
 
 /// Measures. The exit status says only whether it could be measured.
@@ -99,6 +104,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         name.get_name(),
         "--output",
         &arguments.output,
+        "--seconds",
+        arguments.seconds.to_string(),
         "--penstock",
         release.join("penstock")
     )

@@ -8,7 +8,6 @@
 )]
 
 mod accounts;
-mod assets;
 mod runs;
 mod server;
 

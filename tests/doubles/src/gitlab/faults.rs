@@ -86,7 +86,13 @@ impl Fault {
         self
     }
 
-    fn strikes(&mut self, method: &str, path: &str) -> bool {
+    /// What goes wrong.
+    pub(crate) fn how(&self) -> &Break {
+        &self.how
+    }
+
+    /// Says whether a call fails, and counts it.
+    pub(crate) fn strikes(&mut self, method: &str, path: &str) -> bool {
         if self.left == Some(0) || !self.method.is_match(method) || !self.path.is_match(path) {
             return false;
         }

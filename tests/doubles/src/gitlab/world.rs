@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    deploy_tokens::DeployToken,
     hooks::Hook,
     project::{Access, Project, ProjectSeed, Protected},
     repository::Objects,
@@ -75,7 +74,6 @@ pub struct World {
     pub(crate) projects: BTreeMap<u64, Project>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) hooks: BTreeMap<u64, Hook>,
-    pub(crate) deploy_tokens: Vec<DeployToken>,
     pub(crate) objects: Objects,
     /// What the instance refuses for being too often.
     pub limits: Limits,
@@ -102,7 +100,6 @@ impl World {
             projects: BTreeMap::new(),
             tokens: Vec::new(),
             hooks: BTreeMap::new(),
-            deploy_tokens: Vec::new(),
             objects: Objects::default(),
             limits: Limits::default(),
             recent: BTreeMap::new(),
@@ -181,6 +178,15 @@ impl World {
         let id = self.next_id();
         let project = Project::plant(self, id, seed);
         self.projects.insert(id, project);
+        self
+    }
+
+    /// Renames a project or transfers it to another group: its id stays.
+    ///
+    /// # Panics
+    /// If there is no such project.
+    pub fn move_project(&mut self, path: &str, to: &str) -> &mut Self {
+        to.clone_into(&mut self.project_mut(path).path);
         self
     }
 

@@ -1,0 +1,42 @@
+//! Half a minute of a bad day; `cargo xtask measure faults` makes it ten.
+
+use std::time::Duration;
+
+use penstock_tests::Scene;
+use penstock_tests::faults::{bad_day, scene};
+use penstock_tests::preload::Shim;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_fails_for_a_while_and_all_is_done_in_the_end() {
+    let access = penstock_control_plane::shared().await.unwrap();
+    let shim = Shim::new();
+    let (builder, proxy) = scene(Scene::builder("faults"), access, &shim).await;
+    let scene = builder.start().await;
+    let found = bad_day(&scene, &proxy, &shim, Duration::from_secs(30), &[5, -5, 0]).await;
+    println!(
+        "{} acknowledged, {} done while it was bad, the rest {:?} after; API server {:?} broken and passed, GitLab {:?} all and broken, {} watches cut, {} steps of the clock",
+        found.ledger.acknowledged.len(),
+        found.done_before,
+        found.converged_in,
+        found.api,
+        found.gitlab,
+        found.watches,
+        found.steps,
+    );
+    assert!(found.lost.is_empty(), "without a run: {:?}", found.lost);
+    assert!(found.doubled.is_empty(), "doubled: {:?}", found.doubled);
+    assert!(
+        found.wrong_status.is_empty(),
+        "without their final status: {:?}\n{}",
+        found.wrong_status,
+        scene.penstock.log_tail()
+    );
+    assert!(
+        found.ledger.acknowledged.len() > 50,
+        "too few to mean anything"
+    );
+    assert!(
+        found.api.0 > 3 && found.gitlab.1 > 10 && found.watches > 2 && found.steps > 2,
+        "the day was not bad"
+    );
+}
