@@ -11,6 +11,7 @@ mod feed;
 mod figure;
 mod kill;
 mod memory;
+mod pac;
 mod plane;
 mod power;
 mod process;
@@ -40,6 +41,8 @@ pub enum Name {
     Memory,
     /// Time to accepting hooks with 50 plugins.
     Start,
+    /// A decision about a `.tekton` folder of 50 files: time, and calls to GitLab.
+    Pac,
 }
 
 /// Measures, with this binary `penstock`; faults last so long.
@@ -63,5 +66,6 @@ pub async fn measure(name: Name, penstock: &Path, faults: Duration) -> Vec<Figur
         Name::Faults => faults::measure(penstock, faults).await,
         Name::Memory => memory::measure(penstock).await,
         Name::Start => start::measure(penstock).await,
+        Name::Pac => pac::measure(penstock).await,
     }
 }

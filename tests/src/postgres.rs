@@ -15,6 +15,7 @@ pub struct Postgres {
     folder: TempDir,
     port: u16,
     password: String,
+    encrypted: bool,
     child: Option<Child>,
 }
 
@@ -34,6 +35,7 @@ impl Postgres {
             folder,
             port: free_port(),
             password,
+            encrypted: false,
             child: None,
         };
         let secret = postgres.folder.path().join("password");
@@ -61,10 +63,42 @@ impl Postgres {
     /// The URL of the database, with its password.
     #[must_use]
     pub fn url(&self) -> String {
+        let mode = if self.encrypted {
+            "?sslmode=require"
+        } else {
+            ""
+        };
         format!(
-            "postgres://penstock:{}@127.0.0.1:{}/postgres",
+            "postgres://penstock:{}@127.0.0.1:{}/postgres{mode}",
             self.password, self.port
         )
+    }
+
+    /// From now on the server takes connections over TLS alone, with this certificate and key (PEM).
+    ///
+    /// # Panics
+    /// If its files can't be written or it does not start again.
+    pub async fn encrypt(&mut self, certificate: &str, key: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        self.stop();
+        let data = self.data();
+        let write = |name: &str, text: &str| {
+            let path = data.join(name);
+            std::fs::write(&path, text).expect("a file of the server");
+            let mode = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, mode).expect("a file of the server");
+        };
+        write("server.crt", certificate);
+        write("server.key", key);
+        let settings = std::fs::read_to_string(data.join("postgresql.conf")).expect("settings");
+        write("postgresql.conf", &format!("{settings}\nssl = on\n"));
+        write(
+            "pg_hba.conf",
+            "hostssl all all 127.0.0.1/32 scram-sha-256\n",
+        );
+        self.own();
+        self.encrypted = true;
+        self.resume().await;
     }
 
     /// The password: a secret of the scene.

@@ -10,6 +10,7 @@ use crate::{
     observe::Call,
     read::{HOST_REMEDY, ReadError},
     review::{Act, NoReview},
+    secret::secrets_remedy,
     status::text,
     token::{Account, TokenError},
     wire::Ask,
@@ -67,6 +68,11 @@ const CREATOR_NEEDS: [Act<'static>; 3] = [
     Act::tekton("create", "pipelineruns"),
     Act::tekton("get", "pipelineruns"),
     Act::tekton("patch", "pipelineruns"),
+];
+/// What a creator needs where runs clone, beside that.
+const CLONING_NEEDS: [Act<'static>; 2] = [
+    Act::core("create", "secrets"),
+    Act::core("delete", "secrets"),
 ];
 /// What a creator has no use for: each of these reaches past what `admit` allows.
 const CREATOR_EXCESS: [Act<'static>; 3] = [
@@ -205,6 +211,9 @@ impl Cluster {
             }
         }];
         checks.extend(self.check_creator(namespace, creator).await);
+        if place.policy.clone {
+            checks.extend(self.check_cloning(namespace, creator).await);
+        }
         checks.push(self.check_run_as(namespace, run_as).await);
         checks
     }
@@ -266,6 +275,32 @@ impl Cluster {
             creator,
         ));
         checks
+    }
+
+    async fn check_cloning(&self, namespace: &str, creator: &str) -> Vec<Check> {
+        let account = Account {
+            namespace: namespace.to_owned(),
+            name: creator.to_owned(),
+        };
+        let asked = join_all(
+            CLONING_NEEDS
+                .iter()
+                .map(|act| self.account_may(&account, act)),
+        )
+        .await;
+        let found = CLONING_NEEDS.iter().zip(asked).map(|(act, may)| {
+            let what = format!(
+                "account `{creator}` may {} in namespace `{namespace}`",
+                act.shown()
+            );
+            match may {
+                Ok(true) => Check::new(what, Verdict::Good, ""),
+                Ok(false) => Check::new(what, Verdict::Bad, "")
+                    .with_remedy(secrets_remedy(namespace, creator)),
+                Err(error) => Check::new(what, Verdict::Unknown, error.to_string()),
+            }
+        });
+        found.collect()
     }
 
     async fn check_run_as(&self, namespace: &str, run_as: &str) -> Check {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`settings`] | what it takes to reach a cluster |
 //! | [`create`], [`stop`] | the two things that are done to a run |
+//! | [`secret`] | Secrets of runs |
 //! | [`stored`] | a run as the API server has it, and its digest |
 //! | [`token`] | tokens of the accounts that create runs |
 //! | [`watch`], [`status`], [`failed_task`] | what becomes of it |
@@ -53,6 +54,7 @@ pub mod links;
 pub mod names;
 pub mod observe;
 pub mod read;
+pub mod secret;
 pub mod settings;
 pub mod status;
 pub mod stop;
@@ -73,6 +75,7 @@ pub use links::{BaseUrl, LinkError, LinkTo, Links, UrlTemplate};
 pub use names::{DIGEST_ANNOTATION, EFFECT_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL};
 pub use observe::{Call, CallSeen, OnCall};
 pub use read::ReadError;
+pub use secret::{SecretAt, SecretError};
 pub use settings::{Access, ClusterSettings, ConnectError, KubeconfigSource};
 pub use status::{Child, RunStatus, status_of};
 pub use stop::{StopError, Stopped};

@@ -32,3 +32,13 @@ pub(crate) fn runs_path(namespace: &str) -> String {
 pub(crate) fn run_path(namespace: &str, name: &str) -> String {
     format!("{}/{}", runs_path(namespace), segment(name))
 }
+
+/// Path of a namespace's Secrets.
+pub(crate) fn secrets_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{}/secrets", segment(namespace))
+}
+
+/// Path of one Secret.
+pub(crate) fn secret_path(namespace: &str, name: &str) -> String {
+    format!("{}/{}", secrets_path(namespace), segment(name))
+}

@@ -34,6 +34,10 @@ pub enum Call {
     StopRun,
     /// A PipelineRun to be deleted.
     DeleteRun,
+    /// A Secret to be made.
+    MakeSecret,
+    /// A Secret to be deleted.
+    DeleteSecret,
     /// The TaskRuns of a run.
     ListTaskRuns,
     /// What somebody may do.
@@ -51,6 +55,8 @@ impl Call {
             Self::ReadRun => "read-run",
             Self::StopRun => "stop-run",
             Self::DeleteRun => "delete-run",
+            Self::MakeSecret => "make-secret",
+            Self::DeleteSecret => "delete-secret",
             Self::ListTaskRuns => "list-task-runs",
             Self::Review => "review",
             Self::Discover => "discover",

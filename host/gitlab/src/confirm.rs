@@ -12,6 +12,7 @@
 //! | merge request, note on one | the source branch | the event's head, if the merge request's or an ancestor of it | the merge request's | the actor |
 //! | pipeline, job | the merge request's source, else its ref | likewise | likewise | the actor |
 //! | deployment | the branch, else the tag, of its name | likewise | likewise | the actor |
+//! | request by `/incoming` | the branch | the branch's head | the same | whoever holds the secret, as GitLab |
 //! | note on a commit | none | the commit, if some ref of the project holds it | none | the actor |
 //! | anything else, a deleted ref | its name | none | none | the actor |
 //!
@@ -20,7 +21,7 @@
 
 use std::collections::BTreeSet;
 
-use penstock_model::event::{EventKind, MergeRequest, NoteTarget};
+use penstock_model::event::{EventKind, MergeRequest, NoteTarget, Request};
 use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, UserId};
 use penstock_model::scope::{Actor, Group, Project, Provenance, Scope};
 
@@ -258,6 +259,17 @@ async fn in_project(
         proves_ref,
     );
     let mut kind = parsed.kind.clone();
+    if let (Some(asked), Some(ref_name), Some(commit)) =
+        (&parsed.asked, &found.ref_name, &found.commit)
+    {
+        kind = EventKind::Request(Request {
+            name: asked.name.clone(),
+            ref_name: ref_name.clone(),
+            commit: commit.clone(),
+            parameters: asked.parameters.clone(),
+            source: crate::incoming::KIND.to_owned(),
+        });
+    }
     if let (Some(row), Some(merge_request)) = (&found.merge_request, merge_request_of(&mut kind)) {
         merge_request.source_project = row.source_project_id.map(ProjectId);
         merge_request.author = row.author();
@@ -305,6 +317,8 @@ fn who(parsed: &Parsed, actor: Option<&Actor>, may_change_ref: bool) -> Who {
             may_change_ref,
         },
         (None, EventKind::Release(_) | EventKind::TokenExpiring(_)) => Who::Gitlab,
+        // Whoever holds the secret of an entry of `incoming`, which the operator gave for these branches.
+        (None, _) if parsed.asked.is_some() => Who::Gitlab,
         (None, _) => Who::Unknown,
     }
 }

@@ -14,12 +14,14 @@
 //! | [`verify`](mod@verify) | is it GitLab that speaks? |
 //! | [`scope`] | may this hook speak for this project? What of the delivery is kept |
 //! | [`redact`] | what is blanked before anything is stored |
+//! | [`incoming`] | requests that come by no webhook |
 //! | [`parse`](mod@parse) | a delivery, read into a typed value |
 //! | [`client`], `call`, `budget`, [`error`] | calls of the REST API: caches, limits, fair shares, errors |
 //! | `api` | the few resources of the REST API that are read |
 //! | [`confirm`](mod@confirm), [`trust`] | what GitLab says of an event by id, and how far it is trusted |
 //! | [`lookup`](mod@lookup) | answers to plugins |
 //! | [`status`], [`comment`](mod@comment) | what is written to GitLab |
+//! | [`deploy_token`] | credentials with which runs clone |
 //! | [`check`](mod@check) | what `penstock check` asks |
 
 #![cfg_attr(
@@ -41,7 +43,9 @@ mod claims;
 pub mod client;
 pub mod comment;
 pub mod confirm;
+pub mod deploy_token;
 pub mod error;
+pub mod incoming;
 pub mod lookup;
 mod neutral;
 pub mod parse;
@@ -56,7 +60,9 @@ pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook,
 pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
 pub use comment::{CommentOutcome, comment};
 pub use confirm::{ConfirmError, Confirmed, OwnUsers, confirm, is_at};
+pub use deploy_token::DeployToken;
 pub use error::{ActError, ApiError};
+pub use incoming::Incoming;
 pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};
 pub use redact::{Redaction, RedactionError};

@@ -8,6 +8,7 @@ use penstock_model::event::EventKind;
 use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, UserId};
 use serde::de::DeserializeOwned;
 
+use crate::incoming::{self, Asked};
 use crate::payload;
 use crate::scope::Accepted;
 
@@ -59,6 +60,9 @@ pub struct Parsed {
     pub revision: Option<String>,
     /// The project that the code comes from, where it is not that of the event: a fork's.
     pub source_project: Option<ProjectId>,
+    /// What is asked for, where somebody asks for a run. It becomes the event's kind once GitLab said which commit the ref leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
 }
 
 /// Why a delivery can't be read. It is kept and shown.
@@ -96,7 +100,13 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self) -> Result<Parsed, ParseError> {
+        let mut asked = None;
         let read = match self.accepted.kind() {
+            _ if incoming::is_incoming(self.accepted.hook()) => {
+                let (read, wanted) = self.incoming()?;
+                asked = Some(wanted);
+                read
+            }
             "push" => self.push()?,
             "tag_push" => self.tag_push()?,
             "merge_request" => self.merge_request()?,
@@ -122,7 +132,18 @@ impl Reader<'_> {
                 .source_project
                 .map(ProjectId)
                 .filter(|source| Some(*source) != own),
+            asked,
         })
+    }
+
+    fn incoming(&self) -> Result<(Read, Asked), ParseError> {
+        let (ref_name, asked) = incoming::read(self.accepted.body())
+            .map_err(|error| self.error("", error.to_string()))?;
+        let read = Read {
+            ref_name: Some(ref_name),
+            ..plain(incoming::ROUTED_AS, None)
+        };
+        Ok((read, asked))
     }
 
     fn error(&self, path: &str, problem: impl Into<String>) -> ParseError {

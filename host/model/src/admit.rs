@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use self::about::About;
+pub use self::clone::CloneSecret;
 pub use self::manifest::manifest_digest;
 use self::walk::Fault;
 use crate::effect::{Action, CancelScope, CommentTarget, Effect, Plan, Queue, StatusState};
@@ -22,6 +23,7 @@ use crate::scope::Trust;
 use crate::tenant::Place;
 
 mod about;
+pub mod clone;
 mod duration;
 pub mod label;
 mod manifest;
@@ -155,6 +157,9 @@ pub struct RunOrder {
     pub queue: Option<Queue>,
     /// Finished runs of this pipeline to keep.
     pub keep: Option<u32>,
+    /// Secrets to be made before it and deleted when it ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<CloneSecret>,
 }
 
 /// Runs to cancel.
@@ -368,9 +373,9 @@ fn judge(
         )])
     };
     let task = match &effect.action {
-        Action::StartRun(start) => {
-            Task::StartRun(Box::new(start_run::judge(id, start, about, context)?))
-        }
+        Action::StartRun(start) => Task::StartRun(Box::new(start_run::judge(
+            id, start, grant, about, context,
+        )?)),
         Action::CancelRuns(cancel) => Task::CancelRuns(speak::cancel(cancel, about, context)?),
         Action::Comment(comment) => {
             Task::Comment(speak::comment(&effect.key, comment, about, context)?)

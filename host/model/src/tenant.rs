@@ -70,6 +70,9 @@ pub struct PlacePolicy {
     pub labels: Vec<String>,
     /// Keys of annotations, likewise.
     pub annotations: Vec<String>,
+    /// A run may ask for credentials that clone its project.
+    #[serde(default)]
+    pub clone: bool,
 }
 
 /// A place as the configuration writes it: its names may hold the tenant's variables.

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backoff::{self, GIVE_UP_AFTER};
+use crate::clone::NotYet;
 use crate::host::Host;
 use crate::lanes::After;
 use crate::live::{Instance, Live};
@@ -75,7 +76,13 @@ enum Tried {
 async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError> {
     let live = host.live();
     let tried = match &effect.order.task {
-        Task::StartRun(order) => start_run(&live, order, effect.order.id).await,
+        Task::StartRun(order) => {
+            match crate::clone::prepare(host, &live, order, effect.order.id).await {
+                Ok(()) => start_run(&live, order, effect.order.id).await,
+                Err(NotYet::Again { why, after }) => Tried::Again { why, after },
+                Err(NotYet::Never(why)) => Tried::Never(why),
+            }
+        }
         Task::StopRun(order) => stop_run(host, &live, &effect.order, order).await,
         Task::DeleteRun(order) => delete_run(&live, order).await,
         Task::SetStatus(status) => {
@@ -174,13 +181,14 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
                     return Tried::Again { why, after: None };
                 }
             };
-            let link = cluster.links().run(&LinkTo {
+            let to = LinkTo {
                 cluster: &order.cluster,
                 namespace: &order.namespace,
                 name: &order.name,
                 uid: Some(&created.uid),
                 effect: id,
-            });
+            };
+            let link = live.run_link(cluster, &to);
             let reason = format!("running as {}/{}", order.namespace, order.name);
             let news = News {
                 state: RunState::Running,

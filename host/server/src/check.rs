@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use penstock_gitlab::{Health, HookFacts, HookScope, WantedHook};
-use penstock_model::id::PlaceName;
+use penstock_model::id::{PlaceName, TenantName};
 use penstock_model::pattern::Captures;
 use penstock_model::tenant::Place;
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, Delegated};
 use crate::host::engine;
 use crate::live::{Live, scope};
 use crate::metrics::Metrics;
@@ -67,6 +67,7 @@ pub async fn run(config: &Config, projects: &[String], offline: bool) -> Vec<Fin
         "configuration",
         "every name in it leads somewhere",
     )];
+    findings.extend(own_files(config));
     findings.extend(plugins_load(config).await);
     findings.extend(projects_belong(config, projects));
     if offline {
@@ -83,6 +84,18 @@ pub async fn run(config: &Config, projects: &[String], offline: bool) -> Vec<Fin
     findings.extend(gitlab(&live).await);
     findings.extend(clusters(&live, projects).await);
     findings
+}
+
+fn own_files(config: &Config) -> Vec<Finding> {
+    let one = |(tenant, came): (&TenantName, &Delegated)| {
+        let what = format!("own file of the tenant `{tenant}`");
+        match came {
+            Delegated::Narrowed(_) => Finding::new(Verdict::Good, what, "narrows the tenant"),
+            Delegated::Wrong(why) => Finding::new(Verdict::Bad, what, why.clone())
+                .remedy("let the team mend it; the tenant's deliveries wait until then"),
+        }
+    };
+    config.delegated.iter().map(one).collect()
 }
 
 async fn plugins_load(config: &Config) -> Vec<Finding> {
@@ -157,12 +170,26 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
                 (None, _) => Finding::new(Verdict::Unknown, what, "its address is not known")
                     .remedy("set `public-url`, so that hooks can be looked for by their address"),
                 (_, Err(error)) => Finding::new(Verdict::Unknown, what, error.to_string())
-                    .remedy("a token with the role Maintainer or Owner may read hooks"),
+                    .remedy(who_reads_hooks(&wanted.scope)),
                 (_, Ok(facts)) => of_hook(what, wanted, facts, !hook.signing_tokens.is_empty()),
             });
         }
     }
     findings
+}
+
+fn who_reads_hooks(scope: &HookScope) -> &'static str {
+    match scope {
+        HookScope::Group(_) => {
+            "a token with the role Owner of the group may read its hooks; without it look at them in GitLab"
+        }
+        HookScope::Project(_) | HookScope::ProjectId(_) => {
+            "a token with the role Maintainer of the project may read its hooks; without it look at them in GitLab"
+        }
+        HookScope::Instance => {
+            "a token of an administrator may read system hooks; without it look at them in GitLab"
+        }
+    }
 }
 
 fn of_instance(name: &str, health: &Health) -> Vec<Finding> {

@@ -4,6 +4,7 @@
 //! reload makes a new one.
 
 mod clusters;
+mod delegated;
 mod files;
 mod flow;
 mod gitlab;
@@ -25,13 +26,15 @@ use std::time::Duration;
 use penstock_model::flow::FlowLimits;
 use penstock_model::grant::Grants;
 use penstock_model::id::{
-    ClusterName, Digest, HookName, InstanceName, PluginName, ProjectId, RouteName, TenantName,
+    ClusterName, Digest, HookName, InstanceName, PluginName, ProjectId, ProjectPath, RouteName,
+    TenantName,
 };
 use penstock_model::limits::Limits;
 use penstock_model::scope::Trust;
 use penstock_model::secret::Secret;
 use penstock_model::tenant::Tenant;
 
+pub use self::delegated::{AllDelegated, Delegated};
 pub use self::problem::{Problem, Problems};
 
 /// All of it.
@@ -43,6 +46,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Bearer token of the REST API; none: the API is not served.
     pub api_token: Option<Secret>,
+    /// Keys that seal what is kept and sign links to pages: the first seals, each of them opens; none: neither is done.
+    pub sealing_keys: Vec<Secret>,
     /// Where the deliveries are kept.
     pub store: StoreConfig,
     /// Folder for what the host keeps beside the store, such as compiled plugins.
@@ -55,8 +60,10 @@ pub struct Config {
     pub gitlab: Vec<GitlabConfig>,
     /// Clusters.
     pub clusters: Vec<ClusterConfig>,
-    /// Tenants.
+    /// Tenants, narrowed by their own files.
     pub tenants: Vec<Tenant>,
+    /// What their own files came to, beside their places.
+    pub delegated: AllDelegated,
     /// Plugins.
     pub plugins: Vec<PluginConfig>,
     /// Routes.
@@ -99,6 +106,25 @@ pub struct GitlabConfig {
     pub redact: Vec<String>,
     /// Its hooks.
     pub hooks: Vec<HookConfig>,
+    /// Who may ask for runs by `/incoming`.
+    pub incoming: Vec<IncomingConfig>,
+}
+
+/// One who may ask for runs of a project's branches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingConfig {
+    /// Its name: `repository` of a request.
+    pub name: String,
+    /// The project's id.
+    pub project: ProjectId,
+    /// The project's path.
+    pub path: ProjectPath,
+    /// Any of which is good.
+    pub secrets: Vec<Secret>,
+    /// Branches, by name; a `*` at the end stands for any rest.
+    pub targets: Vec<String>,
+    /// Names of parameters that may be given.
+    pub parameters: Vec<String>,
 }
 
 /// A hook.

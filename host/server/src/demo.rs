@@ -35,6 +35,9 @@ pub struct Arguments {
     /// A real cluster with Tekton, prepared with `examples/cluster`; none: a stand-in.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// The namespace with the accounts of `examples/cluster/place.yaml`.
+    #[arg(long, default_value = scene::NAMESPACE)]
+    namespace: String,
     /// Ends after the last step, and does not stay up.
     #[arg(long)]
     once: bool,
@@ -53,6 +56,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         &address,
         &arguments.plugins,
         arguments.kubeconfig.as_deref(),
+        &arguments.namespace,
     )
     .await?;
     log::to_file(&scene.folder().join("penstock.log"))?;

@@ -243,6 +243,9 @@ async fn find_routes(delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
         .belonging(path)
         .map_err(|none| NoRoute::Settled(none.to_string()))?
         .tenant;
+    if let Some(why) = live.rests(&tenant.name()) {
+        return Err(NoRoute::Away { why, after: None });
+    }
     let kind = parsed.kind.word();
     let routes = live.routes(tenant, kind);
     if routes.is_empty() {
@@ -258,8 +261,9 @@ fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &Delive
     let Project { id, path, .. } = project;
     format!(
         "the project was first seen as `{}` of the tenant `{}` and is now `{path}` of `{now}`: \
-         if that is meant, run `penstock projects repin {id} {path}` and then `penstock deliveries retry {delivery}`",
-        pinned.first_path, pinned.tenant
+         if that is meant, run `penstock projects repin {id} {path}` (or `penstock projects repin --tenant '{}'` for all that were seen there) \
+         and then `penstock deliveries retry {delivery}`",
+        pinned.first_path, pinned.tenant, pinned.tenant
     )
 }
 
@@ -271,14 +275,14 @@ async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
         parsed,
         ..
     } = delivery;
-    let hook = instance.hook(&stored.hook).ok_or_else(|| {
+    let scope = instance.scope_of(&stored.hook).ok_or_else(|| {
         Unconfirmed::Never(format!(
             "the configuration has no hook `{}` any more",
             stored.hook
         ))
     })?;
     let own = instance.own_users().await.map_err(Unconfirmed::away)?;
-    confirm(&instance.client, parsed, &hook.scope, &own)
+    confirm(&instance.client, parsed, &scope, &own)
         .await
         .map_err(|error| match error {
             ConfirmError::Api(error) => Unconfirmed::away(error),

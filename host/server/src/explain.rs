@@ -94,14 +94,35 @@ pub fn explanation(explanation: &Explanation) -> Value {
         "tenant": explained.delivery.tenant,
         "hook": explained.delivery.hook,
         "body_bytes": explained.delivery.body_size,
-        "routes": explanation.routes().map(|(it, event)| route(it, event)).collect::<Vec<_>>(),
+        "routes": explanation.routes().map(|(it, event)| route(it, event, &explained.effects)).collect::<Vec<_>>(),
         "effects": explained.effects.iter().map(effect).collect::<Vec<_>>(),
         "runs": explained.runs.iter().map(run).collect::<Vec<_>>(),
     })
 }
 
-fn route(route: &ExplainedRoute, event: Option<&Event>) -> Value {
+/// Runs of a new attempt that an earlier one has ordered already: they were not ordered again.
+fn kept<'e>(
+    route: &'e ExplainedRoute,
+    effects: &'e [ExplainedEffect],
+) -> impl Iterator<Item = &'e ExplainedEffect> {
+    route
+        .admitted
+        .iter()
+        .filter(|it| it.kind == "start-run")
+        .filter(move |it| !effects.iter().any(|effect| effect.id == it.id))
+        .filter_map(move |it| {
+            effects.iter().rev().find(|effect| {
+                effect.kind == it.kind
+                    && effect.key == it.key
+                    && effect.route == route.route
+                    && effect.attempt < route.attempt
+            })
+        })
+}
+
+fn route(route: &ExplainedRoute, event: Option<&Event>, effects: &[ExplainedEffect]) -> Value {
     json!({
+        "kept": kept(route, effects).map(|it| json!({ "id": it.id, "key": it.key, "attempt": it.attempt })).collect::<Vec<_>>(),
         "trust": event.map(|event| event.provenance.trust.as_str()),
         "confirmed": event.map(|event| event.provenance.confirmed),
         "commit": event.and_then(|event| event.commit.as_ref()),
@@ -184,6 +205,13 @@ pub fn tell(explanation: &Explanation) -> String {
     }
     for (route, event) in explanation.routes() {
         tell_route(&mut told, route, event);
+        for effect in kept(route, &explained.effects) {
+            let _ = writeln!(
+                told,
+                "  `{}` is not started again: attempt {} did",
+                effect.key, effect.attempt
+            );
+        }
     }
     for effect in &explained.effects {
         tell_effect(&mut told, effect);

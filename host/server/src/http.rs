@@ -1,4 +1,4 @@
-//! What is served over HTTP: the hooks, the metrics, the two questions of an orchestrator, and the deliveries for whoever holds the API's token.
+//! What is served over HTTP: the hooks, the metrics, the two questions of an orchestrator, the pages of runs, and the deliveries for whoever holds the API's token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::budget::ByteBudget;
 use crate::explain;
 use crate::host::Host;
 use crate::metrics::Standing;
+use crate::page;
 use crate::receive::{Receiver, receive};
 
 /// How long readiness waits for the store.
@@ -32,19 +33,31 @@ pub fn router(host: Arc<Host>, receives: bool) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/deliveries", get(deliveries))
         .route("/api/v1/deliveries/{instance}/{delivery}", get(delivery))
+        .route("/runs/{effect}", get(page::run))
         .with_state(Arc::clone(&host));
     if receives {
         let budget = ByteBudget::new(host.live().config.body_budget);
         let hooks = Router::new()
             .route("/hooks/gitlab/{instance}/{hook}", post(receive))
             .layer(axum::extract::DefaultBodyLimit::disable())
-            .with_state(Receiver { host, budget });
-        router = router.merge(hooks);
+            .with_state(Receiver {
+                host: Arc::clone(&host),
+                budget,
+            });
+        let requests = Router::new()
+            .route("/incoming", post(crate::incoming::incoming))
+            .with_state(host);
+        router = router.merge(hooks).merge(requests);
     }
     router
         .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(TraceLayer::new_for_http())
+        .layer(TraceLayer::new_for_http().make_span_with(span))
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+}
+
+/// A request in the log, without its query: that of a page holds a pass.
+fn span(request: &axum::extract::Request) -> tracing::Span {
+    tracing::debug_span!("request", method = %request.method(), path = request.uri().path())
 }
 
 /// Ready means that a delivery could be taken in: the store is writable and a configuration is in force. Plugins, clusters and GitLab have no part in it.
@@ -102,12 +115,7 @@ fn authorize(host: &Host, headers: &HeaderMap) -> Result<(), Box<Response>> {
             "the API is not served: set `api-token`, or use `penstock explain` on the host",
         ));
     };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(Secret::new);
-    if given.as_ref() == Some(wanted) {
+    if bearer(headers).as_ref() == Some(wanted) {
         Ok(())
     } else {
         Err(refuse(
@@ -115,6 +123,23 @@ fn authorize(host: &Host, headers: &HeaderMap) -> Result<(), Box<Response>> {
             "send the API's token as `Authorization: Bearer …`",
         ))
     }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(Secret::new)
+}
+
+/// Whether a request comes from whoever holds the API's token; nobody does where none is configured.
+pub(crate) fn holds_api_token(host: &Host, headers: &HeaderMap) -> bool {
+    let live = host.live();
+    live.config
+        .api_token
+        .as_ref()
+        .is_some_and(|wanted| bearer(headers).as_ref() == Some(wanted))
 }
 
 fn store_failed(error: &penstock_store::StoreError) -> Response {

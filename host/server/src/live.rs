@@ -8,20 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use penstock_cluster::{Cluster, ClusterSettings};
+use penstock_cluster::{Cluster, ClusterSettings, LinkTo};
 use penstock_gitlab::{Client, ClientSettings, HookScope, Keys, Redaction};
-use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName};
+use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName, TenantName};
 use penstock_model::tenant::{Belonging, NoTenant, Tenant, belonging};
 use tokio::sync::OnceCell;
 
-use crate::config::{self, Config, GitlabConfig, LinksConfig, PluginConfig, Route};
+use crate::config::{self, Config, Delegated, GitlabConfig, LinksConfig, PluginConfig, Route};
 use crate::metrics::Metrics;
 use crate::plugins::PluginSlot;
+use crate::seal::SealingKeys;
 
 /// Everything that the loops need of the configuration.
 pub struct Live {
     /// What the operator wrote.
     pub config: Arc<Config>,
+    /// The host's own keys.
+    pub keys: SealingKeys,
     instances: BTreeMap<InstanceName, Arc<Instance>>,
     clusters: BTreeMap<ClusterName, Cluster>,
     plugins: BTreeMap<PluginName, Arc<PluginSlot>>,
@@ -93,7 +96,13 @@ impl Live {
             .iter()
             .map(|plugin| (plugin.name.clone(), slot(plugin)))
             .collect();
+        for (tenant, came) in &config.delegated {
+            if let Delegated::Wrong(why) = came {
+                tracing::error!(%tenant, why, "a tenant's own file can't be used; its deliveries wait");
+            }
+        }
         Ok(Self {
+            keys: SealingKeys::new(&config.sealing_keys),
             config,
             instances,
             clusters,
@@ -104,6 +113,14 @@ impl Live {
     /// A GitLab instance by its name.
     pub fn instance(&self, name: &InstanceName) -> Option<&Arc<Instance>> {
         self.instances.get(name)
+    }
+
+    /// Who may ask for runs by `/incoming`, by the name that a request gives.
+    pub fn incoming(&self, name: &str) -> Option<(&InstanceName, &config::IncomingConfig)> {
+        self.instances.iter().find_map(|(instance, it)| {
+            let entry = it.config.incoming.iter().find(|entry| entry.name == name)?;
+            Some((instance, entry))
+        })
     }
 
     /// A cluster by its name.
@@ -124,6 +141,17 @@ impl Live {
     /// All clusters.
     pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         self.clusters.values()
+    }
+
+    /// Where a click on a run leads. A link to this host's own page holds the pass that opens it.
+    pub fn run_link(&self, cluster: &Cluster, to: &LinkTo<'_>) -> Option<String> {
+        let link = cluster.links().run(to)?;
+        match cluster.links() {
+            penstock_cluster::Links::Penstock(_) => {
+                Some(format!("{link}?pass={}", self.keys.pass(&to.effect)?))
+            }
+            _ => Some(link),
+        }
     }
 
     /// A plugin by its name.
@@ -152,7 +180,32 @@ impl Live {
             .iter()
             .filter(|route| route.tenant.as_ref().is_none_or(|it| *it == name))
             .filter(|route| route.on.contains(kind))
+            .filter(|route| self.narrowed(&name, &route.plugin) != Some(None))
             .collect()
+    }
+
+    /// What the tenant's own file says of a plugin: not to be asked, or in which mode; none: nothing.
+    fn narrowed(&self, tenant: &TenantName, plugin: &PluginName) -> Option<Option<config::Mode>> {
+        match self.config.delegated.get(tenant)? {
+            Delegated::Narrowed(plugins) => plugins.get(plugin).copied(),
+            Delegated::Wrong(_) => None,
+        }
+    }
+
+    /// Whether a route's decisions are carried out in a tenant.
+    pub fn mode(&self, tenant: &TenantName, route: &Route) -> config::Mode {
+        let narrowed = self.narrowed(tenant, &route.plugin);
+        narrowed.flatten().unwrap_or(route.mode)
+    }
+
+    /// Why nothing can be done for a tenant now: its own file is wrong.
+    pub fn rests(&self, tenant: &TenantName) -> Option<String> {
+        match self.config.delegated.get(tenant)? {
+            Delegated::Wrong(why) => Some(format!(
+                "the own file of the tenant `{tenant}` can't be used: {why}"
+            )),
+            Delegated::Narrowed(_) => None,
+        }
     }
 }
 
@@ -191,9 +244,26 @@ impl Instance {
         })
     }
 
+    /// What the operator wrote.
+    pub fn config(&self) -> &GitlabConfig {
+        &self.config
+    }
+
     /// A hook by its name.
     pub fn hook(&self, name: &HookName) -> Option<&Hook> {
         self.hooks.get(name)
+    }
+
+    /// Which projects the hook of a delivery may speak for: one of GitLab's, or one of `incoming`.
+    pub fn scope_of(&self, name: &HookName) -> Option<HookScope> {
+        let of_hook = self.hooks.get(name).map(|hook| hook.scope.clone());
+        of_hook.or_else(|| {
+            let of = |it: &&config::IncomingConfig| {
+                penstock_gitlab::incoming::hook_name(&it.name) == *name
+            };
+            let entry = self.config.incoming.iter().find(of)?;
+            Some(HookScope::ProjectId(entry.project))
+        })
     }
 
     /// The GitLab users that Penstock itself acts as, asked for once.

@@ -102,13 +102,14 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
     };
     if known.run.web_url.is_none() {
         // The watch can be ahead of the answer to the creation. Told with the same link, the same news is one post.
-        known.run.web_url = cluster.links().run(&LinkTo {
+        let to = LinkTo {
             cluster: cluster.name(),
             namespace: &status.namespace,
             name: &status.name,
             uid: Some(&status.uid),
             effect: id,
-        });
+        };
+        known.run.web_url = host.live().run_link(cluster, &to);
     }
     if known.run.state.is_final() {
         return;

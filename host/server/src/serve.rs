@@ -99,6 +99,7 @@ pub fn start(
     }
     if loops.contains(&Loop::Act) {
         tasks.spawn(purge(Arc::clone(host), stop.clone()));
+        tasks.spawn(crate::clone::sweep(Arc::clone(host), stop.clone()));
     }
     if loops.contains(&Loop::Report) {
         tasks.spawn(report::run(Arc::clone(host), stop.clone()));

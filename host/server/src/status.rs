@@ -247,6 +247,7 @@ mod tests {
             },
             queue: None,
             keep: None,
+            secrets: Vec::new(),
         }
     }
 

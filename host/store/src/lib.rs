@@ -31,6 +31,7 @@
 //! | `flow` | limits on what is started |
 //! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
+//! | `clone` | credentials of runs, from before they are made until they are gone |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
 //! | `blob`, `retention` | large things and how long things are kept |
@@ -52,6 +53,7 @@ mod backend;
 mod blob;
 mod cancel;
 mod claim;
+mod clone;
 mod decision;
 mod delivery;
 mod dispatch;
@@ -74,6 +76,7 @@ mod tests;
 pub use act::{ActError, Created, CreatedRun, Effect};
 pub use cancel::withdrawn_status;
 pub use claim::{Caps, Claim, Queue};
+pub use clone::{CloneAnswer, CloneFigures, CloneToken, IdleSecret, IdleToken, SecretFor};
 pub use decision::{CommitError, Committed, Decision, Mode, Settlement};
 pub use delivery::{
     Appended, DeliveryFilter, DeliveryKey, DeliveryOutcome, NewDelivery, StoredDelivery,
@@ -86,7 +89,7 @@ pub use explain::{
 pub use figures::Figures;
 pub use flow::{Granted, Queued};
 pub use outbox::{EffectState, effect_lane};
-pub use project::Pinned;
+pub use project::{Pinned, PinnedProject};
 pub use retention::{Ages, Purged};
 pub use retry::{Retried, RetryError};
 pub use run::{RunObservation, StoredRun};

@@ -180,6 +180,8 @@ pub(crate) fn enqueue(
             Task::CancelRuns(cancel) => {
                 cancel::resolve(tx, order, cancel, origin, now, &mut cancelled)?;
             }
+            // The same key is the same thing: a new attempt doubles no run of an earlier one.
+            Task::StartRun(_) if begun_before(tx, order, origin)? => {}
             Task::StartRun(started) => {
                 let lane = effect_lane(order, None);
                 if insert(tx, order, &lane, origin, now)? {
@@ -197,6 +199,25 @@ pub(crate) fn enqueue(
         }
     }
     Ok(cancelled)
+}
+
+/// An earlier attempt of the delivery on the route ordered a run under this key, and nobody refused it or gave it up.
+fn begun_before(tx: &mut dyn Tx, order: &Order, origin: &Origin) -> Result<bool, StoreError> {
+    if origin.attempt < 2 {
+        return Ok(false);
+    }
+    let row = tx.first(
+        "SELECT 1 FROM effects WHERE instance = ?1 AND delivery = ?2 AND route = ?3 AND key = ?4 AND attempt < ?5 \
+         AND kind = 'start-run' AND state IN ('waiting', 'done', 'withdrawn') LIMIT 1",
+        params![
+            origin.delivery.instance.as_str(),
+            origin.delivery.id.as_str(),
+            origin.route.as_str(),
+            order.key.as_str(),
+            origin.attempt,
+        ],
+    )?;
+    Ok(row.is_some())
 }
 
 /// Puts one order in, and says whether it is new.

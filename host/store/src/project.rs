@@ -23,6 +23,17 @@ pub struct Pinned {
     pub new: bool,
 }
 
+/// A project that is pinned to some tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedProject {
+    /// The GitLab instance.
+    pub instance: InstanceName,
+    /// GitLab's id.
+    pub project: ProjectId,
+    /// The path under which it was last seen in its tenant.
+    pub path: ProjectPath,
+}
+
 /// Where a project is seen.
 #[derive(Clone)]
 struct Sighting {
@@ -92,7 +103,73 @@ fn repin(tx: &mut dyn Tx, seen: &Sighting) -> Result<(), StoreError> {
     .map(drop)
 }
 
+fn pinned_to(tx: &mut dyn Tx, tenant: &str) -> Result<Vec<PinnedProject>, StoreError> {
+    let rows = tx.query(
+        "SELECT instance, project, path FROM projects WHERE tenant = ?1 ORDER BY instance, path, project",
+        params![tenant],
+    )?;
+    rows.into_iter()
+        .map(|mut row| {
+            Ok(PinnedProject {
+                instance: row.text()?.into(),
+                project: ProjectId(row.uint()?),
+                path: row.text()?.into(),
+            })
+        })
+        .collect()
+}
+
+/// Only what is still as it was looked at.
+fn repin_each(
+    tx: &mut dyn Tx,
+    from: &TenantName,
+    moves: &[(PinnedProject, TenantName)],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let mut moved = 0;
+    for (pinned, tenant) in moves {
+        moved += tx.execute(
+            "UPDATE projects SET tenant = ?3, pinned_at = ?4 \
+             WHERE instance = ?1 AND project = ?2 AND tenant = ?5 AND path = ?6",
+            params![
+                pinned.instance.as_str(),
+                pinned.project.0,
+                tenant.as_str(),
+                now,
+                from.as_str(),
+                pinned.path.as_str()
+            ],
+        )?;
+    }
+    Ok(moved)
+}
+
 impl Store {
+    /// The projects that are pinned to a tenant, by path.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pinned_to(&self, tenant: &TenantName) -> Result<Vec<PinnedProject>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |tx| pinned_to(tx, tenant.as_str())).await
+    }
+
+    /// Pins projects of one tenant to others, all or none, and says how many; one that was pinned elsewhere or renamed since it was looked at is
+    /// left alone.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn repin_each(
+        &self,
+        from: &TenantName,
+        moves: Vec<(PinnedProject, TenantName)>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let from = from.clone();
+        self.write(move |tx| repin_each(tx, &from, &moves, now))
+            .await
+    }
+
     /// Pins a project to its tenant, if it was never seen, and says what it is pinned to.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod bed;
 mod bounds;
 mod cancel;
 mod claims;
+mod clone;
 mod decide;
 mod durability;
 mod flow;

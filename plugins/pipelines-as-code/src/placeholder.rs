@@ -125,7 +125,7 @@ fn next(text: &str) -> Option<(&str, &str, &str)> {
 fn is_plain(before: &str, after: &str) -> bool {
     let starts = before.trim_end().ends_with([':', '-']);
     let rest = after.lines().next().unwrap_or_default().trim();
-    starts && (rest.is_empty() || rest.starts_with('#'))
+    starts && (rest.is_empty() || rest.starts_with(['#', ',', '}', ']']))
 }
 
 /// A text in its pieces.

@@ -630,3 +630,35 @@ fn the_same_event_gives_the_same_plan() {
     );
     assert!(matches!(first.effects[0].action, Action::StartRun(_)));
 }
+
+#[test]
+fn run_labels_of_a_merge_request_have_its_number() {
+    let plan =
+        Given::run("test", &MR).decide(json!({ "run-labels": true }), &merge_request("open"));
+    let run = manifest(&plan);
+    assert_eq!(
+        run["metadata"]["labels"]["pipelinesascode.tekton.dev/pull-request"],
+        "5"
+    );
+}
+
+#[test]
+fn a_comment_on_a_tags_commit_runs_for_the_tag() {
+    let mut given = Given::run(
+        "release",
+        &[("on-event", "push"), ("on-target-branch", "[refs/tags/v*]")],
+    );
+    given
+        .refs
+        .insert("refs/tags/v1".to_owned(), COMMIT.to_owned());
+    given
+        .refs
+        .insert("refs/tags/v2".to_owned(), OTHER_COMMIT.to_owned());
+    assert_eq!(
+        started(&given.decide(none(), &commit_note("/test tag:v1"))),
+        ["release"]
+    );
+    let plan = given.decide(none(), &commit_note("/test tag:v2"));
+    assert_eq!(plan.effects, []);
+    says(&plan, "not the head");
+}

@@ -153,6 +153,22 @@ def hooks(project):
     return hook.id
 
 
+def deploy_tokens(project):
+    made = project.deploytokens.create({"name": "runs", "scopes": ["read_repository"], "expires_at": "2999-01-01T00:00:00Z"})
+    assert made.token.startswith("gldt-") and made.username == f"gitlab+deploy-token-{made.id}"
+    (listed,) = project.deploytokens.list(get_all=True)
+    assert listed.name == "runs" and "token" not in listed.attributes and not listed.revoked
+    assert project.deploytokens.get(made.id).scopes == ["read_repository"]
+    made.delete()
+    assert project.deploytokens.list(get_all=True, active=True) == []
+    try:
+        project.deploytokens.create({"name": "runs", "scopes": ["api"]})
+    except GitlabCreateError as error:
+        assert error.response_code == 400
+    else:
+        raise AssertionError("no deploy token is for the API")
+
+
 def members(project):
     people = {member.username: member.access_level for member in project.members_all.list(get_all=True)}
     assert people["alice"] == 30 and people["penstock"] == 50, people
@@ -192,6 +208,7 @@ head = code(acme)
 merge_requests(acme, head)
 statuses(acme, head)
 hooks(acme)
+deploy_tokens(acme)
 members(acme)
 pages()
 limits(acme)

@@ -49,6 +49,7 @@ mod call;
 mod change;
 mod code;
 mod deeds;
+mod deploy_tokens;
 mod faults;
 mod hooks;
 mod merge_requests;

@@ -8,15 +8,22 @@
 )]
 
 mod away;
+mod check;
+mod clone;
 mod flow;
+mod incoming;
 mod main_path;
 mod metrics;
+mod page;
 mod plugins;
 mod provenance;
 mod receive;
 mod refusals;
 mod reload;
+mod retry;
 mod secrets;
 mod shutdown;
 mod state;
 mod superseded;
+mod tekton_folder;
+mod tls;

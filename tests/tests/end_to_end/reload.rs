@@ -80,3 +80,43 @@ async fn a_plugin_with_another_digest_makes_deliveries_wait_and_never_stops_rece
     scene.reconfigure(|config| config["plugins"][0] = right);
     scene.run_of(&delivery).await;
 }
+
+#[tokio::test]
+async fn a_mistake_in_a_tenant_s_own_file_lets_that_tenant_wait_and_nobody_else() {
+    let mut scene = Scene::builder("delegated")
+        .plugin(Plugin::starts("pipelines", &short_lived()))
+        .prepare()
+        .await;
+    let own = scene.folder().join("acme.yaml");
+    std::fs::write(&own, "places: { ci: { policy: { pod-template: true } } }\n").unwrap();
+    scene.reconfigure(|config| {
+        config["tenants"][0]["delegated"] = own.to_str().unwrap().into();
+        // Another tenant's route, by the same plugin.
+        let mut other = config["routes"][0].clone();
+        other["tenant"] = "other/**".into();
+        config["routes"].as_array_mut().unwrap().push(other);
+    });
+    scene.penstock.restart().await;
+    let waits = scene.send_one(&push(&scene)).await;
+    scene
+        .penstock
+        .logged("`pod-template` would be more than the operator allows")
+        .await;
+    let other = scene
+        .gitlab
+        .push(Push::new("other/api", "topic", "oscar").write("a.txt", "a"));
+    let goes_on = scene.send_one(&other).await;
+    scene.outcome(&goes_on, "decided").await;
+    assert_eq!(
+        scene.explain(&waits).await["delivery"]["outcome"],
+        "waiting"
+    );
+    std::fs::write(&own, "plugins: { pipelines: { mode: observe } }\n").unwrap();
+    let told = scene.outcome(&waits, "decided").await;
+    assert_eq!(told["routes"][0]["mode"], "observe", "{told:#}");
+    scene.settled().await;
+    assert_eq!(
+        scene.runs_by_delivery().await.keys().collect::<Vec<_>>(),
+        [&goes_on]
+    );
+}

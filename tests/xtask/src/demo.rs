@@ -14,6 +14,9 @@ pub struct Arguments {
     /// A real cluster with Tekton, prepared with `examples/cluster`; none: a stand-in.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// The namespace with the accounts of `examples/cluster/place.yaml`, if it isn't the example's.
+    #[arg(long, requires = "kubeconfig")]
+    namespace: Option<String>,
     /// Ends after the last step, and does not stay up.
     #[arg(long)]
     once: bool,
@@ -51,6 +54,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     ];
     if let Some(kubeconfig) = &arguments.kubeconfig {
         words.extend(["--kubeconfig".into(), kubeconfig.as_os_str().to_owned()]);
+    }
+    if let Some(namespace) = &arguments.namespace {
+        words.extend(["--namespace".into(), namespace.into()]);
     }
     if arguments.once {
         words.push("--once".into());

@@ -40,6 +40,8 @@ enum Name {
     Memory,
     /// Time to accepting hooks with 50 plugins.
     Start,
+    /// A decision about a `.tekton` folder of 50 files: time, and calls to GitLab.
+    Pac,
 }
 
 /// Measures. The exit status says only whether it could be measured.

@@ -41,8 +41,29 @@ pub fn run(arguments: &[String]) -> Result<()> {
         cmd("cargo", words)
             .env("CARGO_TARGET_DIR", &target)
             .env("PENSTOCK_TEST_KUBECONFIG", plane.kubeconfig())
-            .env("PENSTOCK_GUESTS", folder.unwrap_or_default())
+            .env("PENSTOCK_GUESTS", folder.clone().unwrap_or_default())
             .run()?;
+        Ok(())
+    })?;
+    if !arguments.is_empty() {
+        return Ok(());
+    }
+    part("the demo on a real cluster", || {
+        // The host with its stand-ins inside is another program than the one that was tested.
+        cmd!(
+            "cargo",
+            "test",
+            "--package",
+            "penstock-server",
+            "--features",
+            "demo",
+            "--test",
+            "demo"
+        )
+        .env("CARGO_TARGET_DIR", &target)
+        .env("PENSTOCK_TEST_KUBECONFIG", plane.kubeconfig())
+        .env("PENSTOCK_GUESTS", folder.unwrap_or_default())
+        .run()?;
         Ok(())
     })
 }

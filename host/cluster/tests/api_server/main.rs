@@ -124,6 +124,7 @@ fn order(place: &TestPlace, effect: EffectId, spec: Value) -> RunOrder {
         },
         queue: None,
         keep: None,
+        secrets: Vec::new(),
     }
 }
 

@@ -71,6 +71,7 @@ fn order(effect: EffectId) -> RunOrder {
         },
         queue: None,
         keep: None,
+        secrets: Vec::new(),
     }
 }
 

@@ -61,6 +61,9 @@ pub(super) async fn find(
         return of_deployment(client, parsed, project.id, &deployment.git_ref).await;
     }
     match (&parsed.ref_name, parsed.revision.as_deref()) {
+        (Some(ref_name), None) if parsed.asked.is_some() => {
+            at_head(client, project.id, ref_name).await
+        }
         (Some(ref_name), Some(revision)) => on_ref(client, project.id, ref_name, revision).await,
         (Some(ref_name), None) => Ok(Found {
             past: is_deletion(&parsed.kind) && is_there(client, project.id, ref_name).await?,
@@ -87,6 +90,28 @@ async fn is_there(client: &Client, project: ProjectId, name: &RefName) -> Result
             let branch = text.strip_prefix("refs/heads/").unwrap_or(text);
             known(client.branch(project, branch).await)?.is_some()
         }
+    })
+}
+
+/// The branch as it is now.
+async fn at_head(
+    client: &Client,
+    project: ProjectId,
+    ref_name: &RefName,
+) -> Result<Found, ApiError> {
+    let text = ref_name.as_str();
+    let name = text.strip_prefix("refs/heads/").unwrap_or(text);
+    let Some(branch) = known(client.branch(project, name).await)? else {
+        return Ok(Found::nothing(Code::Unconfirmed, Some(ref_name.clone())));
+    };
+    let head = branch.commit.id;
+    Ok(Found {
+        commit: Some(head.clone()),
+        head: Some(head),
+        ..Found::nothing(
+            code(branch.protected.unwrap_or(false)),
+            Some(ref_name.clone()),
+        )
     })
 }
 

@@ -101,6 +101,27 @@ async fn a_folder_of_more_than_a_hundred_files_is_whole() {
 }
 
 #[tokio::test]
+async fn an_unchanged_folder_of_fifty_files_is_two_calls_at_most_at_a_new_commit() {
+    let scene = Scene::new().await;
+    let mut push = Push::new(API, "feature", "alice");
+    for number in 0..50 {
+        push = push.write(&format!("ci/{number:02}/run.yaml"), format!("n: {number}"));
+    }
+    let change = scene.gitlab.push(push);
+    let first = context(&scene, &change, MOST).await;
+    let whole = ask(&scene, &first, folder(Source::Event, "ci")).await;
+    let change = scene
+        .gitlab
+        .push(Push::new(API, "feature", "alice").write("src/main.rs", "fn main() {}"));
+    let second = context(&scene, &change, MOST).await;
+    let before = scene.gitlab.calls().len();
+    let again = ask(&scene, &second, folder(Source::Event, "ci")).await;
+    let calls = scene.gitlab.calls().len() - before;
+    assert_eq!(again, whole);
+    assert!(calls <= 2, "{calls} calls");
+}
+
+#[tokio::test]
 async fn what_is_not_there_too_large_or_malformed_is_told_apart() {
     let scene = Scene::new().await;
     let change = scene

@@ -3,6 +3,8 @@
 //! Pure and local: a rule sees one value, the place and nothing else. Tekton replaces variables such as `$(params.x)` after the host
 //! has judged, so a judged name that holds one is refused unless everything is allowed anyway.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::label;
@@ -26,6 +28,8 @@ pub(super) enum Verdict {
 /// The rules of one place.
 pub(super) struct Rules<'a> {
     pub(super) place: &'a Place,
+    /// Real names of the Secrets that the host makes for the run, by the manifest's.
+    pub(super) secrets: &'a BTreeMap<String, String>,
 }
 
 impl Rules<'_> {
@@ -71,7 +75,10 @@ impl Rules<'_> {
                 "a way onto the node",
                 "security-context: true",
             ),
-            Rule::Secret => self.secret(value, path),
+            Rule::Secret => match value.as_str().and_then(|name| self.secrets.get(name)) {
+                Some(real) => return Verdict::Replace(Value::from(real.as_str())),
+                None => self.secret(value, path),
+            },
             Rule::ConfigMap => match (&self.policy().config_maps, self.fork()) {
                 (None, false) => Vec::new(),
                 (None, true) => self.names(Some(&[]), value, path, "ConfigMap", "config-maps"),
@@ -111,7 +118,17 @@ impl Rules<'_> {
 
     /// A Secret's name, wherever it stands.
     pub(super) fn secret(&self, value: &Value, path: &str) -> Vec<Fault> {
-        if self.fork() {
+        if value
+            .as_str()
+            .is_some_and(|name| name.starts_with(super::clone::PREFIX))
+        {
+            let rule = "Secrets of this prefix are made for one run and are no other run's";
+            vec![Fault::new(
+                path,
+                rule,
+                "let the plugin ask for one of its own in `secrets`",
+            )]
+        } else if self.fork() {
             vec![self.never(path, "a Secret")]
         } else {
             self.names(

@@ -1,5 +1,6 @@
 //! A PipelineRun from a plugin's wish for one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -8,8 +9,9 @@ use super::about::About;
 use super::rules::{Rules, Verdict, shown, variable};
 use super::schema::{PIPELINE_RUN, Rule};
 use super::walk::{Fault, Walk};
-use super::{Context, RunOrder, duration, label, manifest};
+use super::{Context, RunOrder, clone, duration, label, manifest};
 use crate::effect::StartRun;
+use crate::grant::Grant;
 use crate::id::{CommitId, Digest, EffectId, RefName};
 use crate::lane::Lane;
 use crate::tenant::{Place, choose_place};
@@ -24,6 +26,7 @@ const QUEUE_NAME: usize = 255;
 pub(super) fn judge(
     id: EffectId,
     start: &StartRun,
+    grant: &Grant,
     about: &About<'_>,
     context: Context<'_>,
 ) -> Result<RunOrder, Vec<Fault>> {
@@ -56,7 +59,10 @@ pub(super) fn judge(
     let (Some(target), Some(place)) = (target, place) else {
         return Err(faults);
     };
-    let rebuilt = rebuild(&start.manifest, place)
+    let secrets = clone::judge(id, &start.secrets, place, grant)
+        .map_err(|more| faults.extend(more))
+        .unwrap_or_default();
+    let rebuilt = rebuild(&start.manifest, place, &secrets.names)
         .map_err(|more| faults.extend(more))
         .ok();
     let Some(mut rebuilt) = rebuilt.filter(|_| faults.is_empty()) else {
@@ -110,6 +116,7 @@ pub(super) fn judge(
         lane: Lane::clone(context.lane),
         queue: start.queue.clone(),
         keep: kept(start.keep, place),
+        secrets: secrets.made,
     })
 }
 
@@ -164,12 +171,6 @@ fn unbuilt(start: &StartRun) -> Vec<Fault> {
     let mut faults = Vec::new();
     if start.gate.is_some() {
         faults.push(fault("gate", "gates are"));
-    }
-    if !start.secrets.is_empty() {
-        faults.push(fault(
-            "secrets",
-            "Secrets that the host makes for a run are",
-        ));
     }
     if let Some((name, _)) = start.extras.first() {
         let name: String = name.chars().take(80).flat_map(char::escape_debug).collect();
@@ -247,9 +248,13 @@ fn target(start: &StartRun, about: &About<'_>, context: Context<'_>) -> Result<T
 }
 
 /// The manifest rebuilt from the allow-list, with the place's accounts and timeout.
-fn rebuild(text: &str, place: &Place) -> Result<Map<String, Value>, Vec<Fault>> {
+fn rebuild(
+    text: &str,
+    place: &Place,
+    secrets: &BTreeMap<String, String>,
+) -> Result<Map<String, Value>, Vec<Fault>> {
     let read = manifest::read(text).map_err(|fault| vec![fault])?;
-    let rules = Rules { place };
+    let rules = Rules { place, secrets };
     // What is no PipelineRun v1 at all is told in one line, not in one for each of its fields.
     for (field, rule) in [("apiVersion", Rule::ApiVersion), ("kind", Rule::Kind)] {
         let value = read.get(field).unwrap_or(&Value::Null);

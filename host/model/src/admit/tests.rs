@@ -1,5 +1,6 @@
 //! What the tests of `admit` share: an event, places, and a plan of one effect.
 
+mod clone;
 mod effects;
 mod fields;
 mod manifests;
@@ -58,6 +59,7 @@ pub(super) fn generous() -> PlacePolicy {
             "pipelinesascode.tekton.dev/*".into(),
             "tekton.dev/tags".into(),
         ],
+        clone: true,
     }
 }
 

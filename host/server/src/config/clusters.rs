@@ -19,17 +19,26 @@ const CANCEL_GRACE: Duration = Duration::from_secs(5 * 60);
 /// Bytes of a kubeconfig.
 const MAX_KUBECONFIG: u64 = 1024 * 1024;
 
+/// What this host's own pages need.
+#[derive(Clone, Copy)]
+pub(super) struct Pages {
+    /// It has an address.
+    pub(super) address: bool,
+    /// It has a key that signs their links.
+    pub(super) key: bool,
+}
+
 pub(super) fn read(
     sections: &Sections<'_>,
     files: &Files<'_>,
-    public: bool,
+    pages: Pages,
     limits: &mut FlowLimits,
 ) -> Listed<ClusterConfig> {
     let mut names = Names::default();
     let read: Vec<Option<ClusterConfig>> = sections
         .list("clusters")
         .iter()
-        .map(|item| cluster(*item, files, public, &mut names, limits))
+        .map(|item| cluster(*item, files, pages, &mut names, limits))
         .collect();
     Listed {
         read: read.into_iter().collect(),
@@ -40,14 +49,14 @@ pub(super) fn read(
 fn cluster(
     item: Item<'_>,
     files: &Files<'_>,
-    public: bool,
+    pages: Pages,
     names: &mut Names,
     limits: &mut FlowLimits,
 ) -> Option<ClusterConfig> {
     let reader = item.map("a cluster")?;
     let named = named(&reader, names, "clusters");
     let access = access(&reader, files);
-    let links = links(&reader, public);
+    let links = links(&reader, pages);
     let cancel_grace = reader.or("cancel-grace", CANCEL_GRACE, |item| {
         item.quantity(super::unit::duration)
     });
@@ -106,7 +115,7 @@ enum Kind {
     Penstock,
 }
 
-fn links(reader: &Reader<'_>, public: bool) -> Option<LinksConfig> {
+fn links(reader: &Reader<'_>, pages: Pages) -> Option<LinksConfig> {
     let url = reader.maybe("dashboard-url", |item| {
         let url = base_url(item)?;
         BaseUrl::parse(&url).map_or_else(
@@ -150,9 +159,14 @@ fn links(reader: &Reader<'_>, public: bool) -> Option<LinksConfig> {
     match kind {
         Kind::Tekton => needed(url).map(LinksConfig::TektonDashboard),
         Kind::Openshift => needed(url).map(LinksConfig::OpenshiftConsole),
-        Kind::Penstock if !public => item.wrong(
+        Kind::Penstock if !pages.address => item.wrong(
             "these links need `public-url`",
             "set `public-url` to this host's address".to_owned(),
+        ),
+        Kind::Penstock if !pages.key => item.wrong(
+            "these links need `sealing-key`, which signs them",
+            "write `sealing-key: { file: PATH }`, a file made with `openssl rand -hex 32`"
+                .to_owned(),
         ),
         Kind::Penstock => Some(LinksConfig::Penstock),
     }

@@ -1,12 +1,12 @@
 //! `gitlab`: instances and their hooks.
 
 use penstock_gitlab::{Keys, Redaction};
-use penstock_model::id::ProjectId;
+use penstock_model::id::{ProjectId, ProjectPath};
 
 use super::files::Files;
 use super::read::{Names, Sections, base_url, name, remember};
 use super::reader::{Item, Reader};
-use super::{GitlabConfig, HookConfig, HookScope};
+use super::{GitlabConfig, HookConfig, HookScope, IncomingConfig};
 
 /// Calls a minute of one token, under GitLab's own default limit of 2,000 for a user.
 const CALLS_PER_MINUTE: u32 = 1_600;
@@ -16,15 +16,22 @@ const MAX_BUNDLE: u64 = 1024 * 1024;
 
 pub(super) fn read(sections: &Sections<'_>, files: &Files<'_>) -> Option<Vec<GitlabConfig>> {
     let mut names = Names::default();
+    // One address serves all instances.
+    let mut incoming = Names::default();
     let read: Vec<Option<GitlabConfig>> = sections
         .list("gitlab")
         .iter()
-        .map(|item| instance(*item, files, &mut names))
+        .map(|item| instance(*item, files, &mut names, &mut incoming))
         .collect();
     read.into_iter().collect()
 }
 
-fn instance(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<GitlabConfig> {
+fn instance(
+    item: Item<'_>,
+    files: &Files<'_>,
+    names: &mut Names,
+    entries: &mut Names,
+) -> Option<GitlabConfig> {
     let reader = item.map("a GitLab instance")?;
     let named = named(&reader, names, "GitLab instances");
     let url = reader.required("url").and_then(base_url);
@@ -43,6 +50,16 @@ fn instance(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<Gitl
             read.into_iter().collect()
         }),
     };
+    let incoming: Option<Vec<IncomingConfig>> = match reader.optional("incoming") {
+        None => Some(Vec::new()),
+        Some(list) => list.list().and_then(|items| {
+            let read: Vec<Option<IncomingConfig>> = items
+                .into_iter()
+                .map(|item| incoming_entry(item, files, entries))
+                .collect();
+            read.into_iter().collect()
+        }),
+    };
     reader.finish();
     Some(GitlabConfig {
         name: named?.into(),
@@ -52,6 +69,30 @@ fn instance(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<Gitl
         calls_per_minute: calls_per_minute?,
         redact: redact?,
         hooks: hooks?,
+        incoming: incoming?,
+    })
+}
+
+fn incoming_entry(item: Item<'_>, files: &Files<'_>, names: &mut Names) -> Option<IncomingConfig> {
+    let reader = item.map("an entry of `incoming`")?;
+    let named = named(&reader, names, "entries of `incoming`");
+    let path = reader
+        .required("project")
+        .and_then(|item| Some(ProjectPath::new(item.text()?)));
+    let project = reader.required("project-id").and_then(Item::count);
+    let secrets = reader
+        .required("secret")
+        .and_then(|item| files.secrets(item));
+    let targets = reader.required("targets").and_then(Item::texts);
+    let parameters = reader.or("params", Vec::new(), Item::texts);
+    reader.finish();
+    Some(IncomingConfig {
+        name: named?,
+        project: ProjectId(project?),
+        path: path?,
+        secrets: secrets?,
+        targets: targets?,
+        parameters: parameters?,
     })
 }
 

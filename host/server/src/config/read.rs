@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use penstock_model::secret::Secret;
+
 use super::files::{Environment, Files, Seen};
 use super::problem::{Collector, Problems, Source};
 use super::reader::{Item, nearest};
 use super::tree::{self, Node, Spot, Value};
-use super::{Config, StoreConfig, clusters, flow, gitlab, plugins, routes, tenants};
+use super::{
+    AllDelegated, Config, StoreConfig, clusters, delegated, flow, gitlab, plugins, routes, tenants,
+};
 
 const LISTS: &[&str] = &["gitlab", "clusters", "tenants", "plugins", "routes"];
 const SINGLES: &[&str] = &[
     "listen",
     "public-url",
     "api-token",
+    "sealing-key",
     "store",
     "data",
     "bodies",
@@ -215,6 +220,7 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
     });
     let public_url = sections.single("public-url", base_url);
     let api_token = sections.single("api-token", |item| files.secret(item));
+    let sealing_keys = sections.single("sealing-key", |item| sealing_keys(item, files));
     let data = sections.single("data", |item| Some(files.path(item.text()?)));
     let data = data.flatten().unwrap_or_else(|| files.path("data"));
     let store = sections.single("store", |item| store(item, files));
@@ -222,15 +228,28 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
     let gitlab = gitlab::read(sections, files);
     let flow = flow::read(sections);
     let mut limits = flow.clone().unwrap_or_default();
-    let public = sections.singles.contains_key("public-url");
-    let clusters = clusters::read(sections, files, public, &mut limits);
-    let tenants = tenants::read(sections, &clusters.names, &mut limits);
+    let has = |name: &str| sections.singles.contains_key(name);
+    let pages = clusters::Pages {
+        address: has("public-url"),
+        key: has("sealing-key"),
+    };
+    let clusters = clusters::read(sections, files, pages, &mut limits);
+    let (mut tenants, own_files) = tenants::read(sections, &clusters.names, &mut limits);
     let plugins = plugins::read(sections, files);
     let routes = routes::read(sections, &tenants.names, &plugins.names);
+    let mut delegated = AllDelegated::new();
+    for tenant in tenants.read.iter_mut().flatten() {
+        let name = tenant.name();
+        if let Some(file) = own_files.get(&name) {
+            let came = delegated::narrow(file, files, &plugins.names.all(), tenant);
+            delegated.insert(name, came);
+        }
+    }
     Some(Config {
         listen: listen?.unwrap_or(LISTEN),
         public_url: public_url?,
         api_token: api_token?,
+        sealing_keys: sealing_keys?.unwrap_or_default(),
         store: store?.unwrap_or_else(|| StoreConfig::Sqlite(data.join("penstock.db"))),
         data,
         body_budget: bodies?.unwrap_or(BODIES),
@@ -238,9 +257,30 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
         gitlab: gitlab?,
         clusters: clusters.read?,
         tenants: tenants.read?,
+        delegated,
         plugins: plugins.read?,
         routes: routes?,
     })
+}
+
+/// One key, or a list of them while one is rotated: the first seals, each of them opens.
+fn sealing_keys(item: Item<'_>, files: &Files<'_>) -> Option<Vec<Secret>> {
+    let keys = files.secrets(item)?;
+    if keys
+        .iter()
+        .any(|key| key.reveal().len() < crate::seal::SHORTEST)
+    {
+        item.collector.hidden(
+            item.spot(),
+            format!(
+                "a sealing key has at least {} characters",
+                crate::seal::SHORTEST
+            ),
+            Some("make one with `openssl rand -hex 32`".to_owned()),
+        );
+        return None;
+    }
+    Some(keys)
 }
 
 fn store(item: Item<'_>, files: &Files<'_>) -> Option<StoreConfig> {

@@ -11,21 +11,26 @@ use super::flow;
 use super::read::{Listed, Names, Sections, known, remember};
 use super::reader::{Item, Reader, cut, listed, nearest};
 
+/// Names of the tenants' own files.
+pub(super) type OwnFiles = BTreeMap<TenantName, String>;
+
 pub(super) fn read(
     sections: &Sections<'_>,
     clusters: &Names,
     limits: &mut FlowLimits,
-) -> Listed<Tenant> {
+) -> (Listed<Tenant>, OwnFiles) {
     let mut names = Names::default();
+    let mut own = OwnFiles::new();
     let read: Vec<Option<Tenant>> = sections
         .list("tenants")
         .iter()
-        .map(|item| tenant(*item, clusters, &mut names, limits))
+        .map(|item| tenant(*item, clusters, &mut names, limits, &mut own))
         .collect();
-    Listed {
+    let listed = Listed {
         read: read.into_iter().collect(),
         names,
-    }
+    };
+    (listed, own)
 }
 
 fn tenant(
@@ -33,6 +38,7 @@ fn tenant(
     clusters: &Names,
     names: &mut Names,
     limits: &mut FlowLimits,
+    own: &mut OwnFiles,
 ) -> Option<Tenant> {
     let reader = item.map("a tenant")?;
     let pattern = reader.required("match").and_then(|item| {
@@ -69,12 +75,16 @@ fn tenant(
                 .collect();
             read.into_iter().collect::<Option<BTreeMap<_, _>>>()
         });
-    let own = flow::own(&reader, limits.tenant);
+    let limit = flow::own(&reader, limits.tenant);
+    let file = reader.maybe("delegated", |item| Some(item.text()?.to_owned()));
     reader.finish();
     let pattern = pattern?;
-    if let Some(own) = own? {
-        let tenant = TenantName::new(pattern.as_str());
-        limits.tenants.insert(tenant, own);
+    let name = TenantName::new(pattern.as_str());
+    if let Some(limit) = limit? {
+        limits.tenants.insert(name.clone(), limit);
+    }
+    if let Some(file) = file? {
+        own.insert(name, file);
     }
     Some(Tenant {
         pattern,
@@ -194,6 +204,7 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
     let service_accounts = texts("service-accounts");
     let labels = texts("labels");
     let annotations = texts("annotations");
+    let clone = truth("clone");
     Reader::finish(reader);
     Some(PlacePolicy {
         pod_template: pod_template?,
@@ -211,6 +222,7 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
         service_accounts: service_accounts?,
         labels: labels?,
         annotations: annotations?,
+        clone: clone?,
     })
 }
 

@@ -37,6 +37,12 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
             "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
         ),
         ("secrets/tools-token", "tools\r\n"),
+        (
+            "secrets/sealing-key",
+            "000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\n",
+        ),
+        ("secrets/short-key", PASTED),
+        ("secrets/tools-incoming", "a secret of tools"),
         ("secrets/malformed", PASTED),
         ("secrets/empty", "\n"),
         ("kubeconfig", "apiVersion: v1\nkind: Config\n"),
@@ -106,6 +112,12 @@ fn the_example_is_valid_and_means_what_it_says() {
         Some("token of the API")
     );
     assert_eq!(config.body_budget, 48 << 20);
+    assert_eq!(config.sealing_keys.len(), 1);
+    let [incoming] = config.gitlab[0].incoming.as_slice() else {
+        panic!("{:?}", config.gitlab[0].incoming)
+    };
+    assert_eq!((incoming.name.as_str(), incoming.project.0), ("tools", 42));
+    assert_eq!(incoming.targets, ["main", "release/*"]);
     assert_eq!(
         config.store,
         StoreConfig::Sqlite(folder.path().join("data/penstock.db"))
@@ -638,5 +650,102 @@ fn any_text_is_read_or_refused_without_a_panic_and_nothing_of_it_is_shown() {
             .collect();
         let folder = folder(&[("penstock.yaml", &text.join("\n"))]);
         let _ = load(&folder, "penstock.yaml").map_err(|problems| problems.to_string());
+    }
+}
+
+/// The small configuration, whose tenant has its own file with this text.
+fn delegated(text: &str) -> Config {
+    let policy =
+        "policy: { images: [alpine, busybox], resolvers: [git], timeout: 1h, pod-template: true }";
+    let main = SMALL
+        .replace("run-as: ci }", &format!("run-as: ci, {policy} }}"))
+        .replace(
+            "    places:",
+            "    delegated: plugins/acme.yaml\n    places:",
+        );
+    let folder = folder(&[("penstock.yaml", &main), ("plugins/acme.yaml", text)]);
+    load(&folder, "penstock.yaml").unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn came(config: &Config) -> &Delegated {
+    config.delegated.values().next().unwrap()
+}
+
+#[test]
+fn a_tenant_s_own_file_narrows_its_places_and_plugins() {
+    let config = delegated("");
+    assert_eq!(*came(&config), Delegated::Narrowed([].into()));
+    let before = config.tenants[0]
+        .places
+        .values()
+        .next()
+        .unwrap()
+        .policy
+        .clone();
+    assert!(before.pod_template);
+
+    let config = delegated(
+        "places:\n  ci: { policy: { images: [alpine], resolvers: [], timeout: 10m, pod-template: false } }\n",
+    );
+    let policy = &config.tenants[0].places.values().next().unwrap().policy;
+    assert_eq!(policy.images.as_deref(), Some(&["alpine".to_owned()][..]));
+    assert!(policy.resolvers.is_empty() && !policy.pod_template);
+    assert_eq!(policy.timeout, Some(600));
+
+    let config = delegated("places: { ci: false }\nplugins: { build: { mode: observe } }\n");
+    assert!(config.tenants[0].places.is_empty());
+    let modes = [("build".into(), Some(Mode::Observe))].into();
+    assert_eq!(*came(&config), Delegated::Narrowed(modes));
+}
+
+#[test]
+fn a_tenant_s_own_file_never_widens_and_its_mistakes_are_its_own() {
+    for (text, said) in [
+        (
+            "places: { ci: { policy: { images: [alpine, evil] } } }",
+            "`images` would be more than the operator allows",
+        ),
+        (
+            "places: { ci: { policy: { images: ['*'] } } }",
+            "`images` would be more",
+        ),
+        (
+            "places: { ci: { policy: { secrets: [ci-token] } } }",
+            "`secrets` would be more",
+        ),
+        (
+            "places: { ci: { policy: { clone: true } } }",
+            "`clone` would be more",
+        ),
+        (
+            "places: { ci: { policy: { security-context: true } } }",
+            "`security-context` would be more",
+        ),
+        (
+            "places: { ci: { policy: { timeout: 2h } } }",
+            "`timeout` would be more",
+        ),
+        ("places: { ci: { run-as: root } }", "run-as"),
+        ("places: { release: { policy: {} } }", "no place `release`"),
+        ("plugins: { other: false }", "no plugin `other`"),
+        ("plugins: { build: { mode: act } }", "observe"),
+        ("plugins: { build: true }", "mapping"),
+        ("routes: []", "routes"),
+        ("places: [", "no YAML"),
+    ] {
+        let config = delegated(text);
+        let Delegated::Wrong(why) = came(&config) else {
+            panic!("{text} is taken")
+        };
+        assert!(
+            why.contains(said) && why.contains("acme.yaml"),
+            "{text}: {why}"
+        );
+        let policy = &config.tenants[0].places.values().next().unwrap().policy;
+        assert_eq!(
+            policy.images.as_ref().map(Vec::len),
+            Some(2),
+            "nothing of it holds"
+        );
     }
 }

@@ -22,7 +22,7 @@ const SIGNING_TOKEN: &str = "whsec_ZGVtby1zaWduaW5nLXRva2VuLW9mLTMyLWJ5dGVzISE="
 /// The stand-in's token of the bot.
 const BOT_TOKEN: &str = "demo-bot-token";
 /// The place that `examples/cluster/place.yaml` makes.
-const NAMESPACE: &str = "ci-acme";
+pub(super) const NAMESPACE: &str = "ci-acme";
 
 /// The stand-ins and the folder.
 pub(super) struct Scene {
@@ -39,6 +39,7 @@ impl Scene {
         address: &str,
         plugins: &Path,
         kubeconfig: Option<&Path>,
+        namespace: &str,
     ) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("penstock-demo-")
@@ -52,7 +53,7 @@ impl Scene {
                     .with_context(|| format!("no kubeconfig at {}", real.display()))?,
             ),
             None => {
-                let stand_in = cluster().await;
+                let stand_in = cluster(namespace).await;
                 let path = folder.path().join("kubeconfig.yaml");
                 fs::write(&path, stand_in.kubeconfig()).context("can't write the kubeconfig")?;
                 (Some(stand_in), path)
@@ -67,7 +68,7 @@ impl Scene {
                 .with_context(|| format!("can't write {name}"))?;
         }
         let config = folder.path().join("penstock.yaml");
-        let text = configuration(address, &gitlab.url(), &kubeconfig, plugins)?;
+        let text = configuration(address, &gitlab.url(), &kubeconfig, plugins, namespace)?;
         fs::write(&config, text).context("can't write the configuration")?;
         Ok(Self {
             gitlab,
@@ -126,14 +127,14 @@ fn world(address: &str) -> World {
     world
 }
 
-async fn cluster() -> Kubernetes {
+async fn cluster(namespace: &str) -> Kubernetes {
     let kubernetes = Kubernetes::start().await;
     kubernetes
-        .namespace(NAMESPACE)
-        .account(NAMESPACE, "creator")
-        .account(NAMESPACE, "run-as")
+        .namespace(namespace)
+        .account(namespace, "creator")
+        .account(namespace, "run-as")
         .grant(
-            NAMESPACE,
+            namespace,
             "creator",
             &["create", "get", "patch"],
             "pipelineruns",
@@ -141,7 +142,13 @@ async fn cluster() -> Kubernetes {
     kubernetes
 }
 
-fn configuration(address: &str, gitlab: &str, kubeconfig: &Path, plugins: &Path) -> Result<String> {
+fn configuration(
+    address: &str,
+    gitlab: &str,
+    kubeconfig: &Path,
+    plugins: &Path,
+    namespace: &str,
+) -> Result<String> {
     let pinned = |name: &str| {
         let file = fs::canonicalize(plugin(plugins, name)).with_context(|| {
             format!(
@@ -176,7 +183,7 @@ clusters:
 tenants:
   - match: acme/**
     places:
-      ci: {{ cluster: local, namespace: {NAMESPACE}, creator: creator, run-as: run-as }}
+      ci: {{ cluster: local, namespace: {namespace}, creator: creator, run-as: run-as }}
 plugins:
   - name: rules
     source: file:{rules}

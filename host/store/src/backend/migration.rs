@@ -17,6 +17,10 @@ const STEPS: &[(&str, &str)] = &[
         include_str!("../../migrations/0002_handed_out.sql"),
     ),
     ("0020_flow", include_str!("../../migrations/0020_flow.sql")),
+    (
+        "0060_clone",
+        include_str!("../../migrations/0060_clone.sql"),
+    ),
 ];
 
 const APPLIED: &str = "SELECT name FROM penstock_migrations ORDER BY name";

@@ -1,6 +1,7 @@
 //! What people try again.
 
-use penstock_model::admit::Refusal;
+use penstock_model::admit::{Order, Refusal, Task};
+use penstock_model::id::{EffectId, RouteName};
 use penstock_model::run::RunState;
 
 use super::bed::Bed;
@@ -14,6 +15,7 @@ on_both![
     a_decision_with_refusals_is_made_again,
     a_decision_without_refusals_is_not_made_again,
     a_delivery_without_a_path_is_found_by_its_own_lane,
+    a_new_attempt_doubles_no_run_of_an_earlier_one,
 ];
 
 async fn a_refused_run_is_queued_again(bed: Bed) {
@@ -130,4 +132,96 @@ async fn a_delivery_without_a_path_is_found_by_its_own_lane(bed: Bed) {
     let claim = bed.claim(Queue::Dispatch).await;
     assert_eq!(claim.lane, lane);
     assert_eq!(bed.head(&claim).await.delivery.key, key("d1"));
+}
+
+/// The order of an attempt after the first.
+fn at_attempt(order: &Order, delivery: &str, attempt: u32) -> Order {
+    let route: RouteName = "r".into();
+    let id = EffectId::new(
+        &"main".into(),
+        &delivery.into(),
+        &route,
+        attempt,
+        &order.key,
+    );
+    let mut again = order.clone();
+    again.id = id;
+    if let Task::StartRun(run) = &mut again.task {
+        run.name = id.object_name("build");
+    }
+    again
+}
+
+async fn a_new_attempt_doubles_no_run_of_an_earlier_one(bed: Bed) {
+    let claim = bed.routed(delivery("d1", bed.now()), &["r"]).await;
+    let (made, withdrawn, denied) = (
+        start("d1", "run/made", 'a', "main"),
+        start("d1", "run/waits", 'a', "main"),
+        start("d1", "run/denied", 'a', "main"),
+    );
+    let mut first = ordering(
+        "d1",
+        "r",
+        vec![made.clone(), withdrawn.clone(), denied.clone()],
+    );
+    first.admitted.refused.push(Refusal {
+        key: "run/refused".into(),
+        path: "place".to_owned(),
+        rule: "there is no place `prod`".to_owned(),
+        remedy: "name another".to_owned(),
+        status_name: None,
+    });
+    bed.store.commit(&claim, first, bed.now()).await.unwrap();
+    bed.release(claim).await;
+    let act = bed.claim(Queue::Act).await;
+    bed.store
+        .effect_done(&act, &made.id, serde_json::json!({}), bed.now())
+        .await
+        .unwrap();
+    bed.store
+        .effect_refused(&act, &denied.id, "RBAC: no", vec![], bed.now())
+        .await
+        .unwrap();
+    bed.release(act).await;
+
+    bed.store
+        .retry_delivery(None, &"d1".into(), bed.now())
+        .await
+        .unwrap();
+    let claim = bed.claim(Queue::Dispatch).await;
+    let again = |order: &Order| at_attempt(order, "d1", 2);
+    let refused = again(&start("d1", "run/refused", 'a', "main"));
+    let mut second = ordering(
+        "d1",
+        "r",
+        vec![
+            again(&made),
+            again(&withdrawn),
+            again(&denied),
+            refused.clone(),
+        ],
+    );
+    second.attempt = 2;
+    bed.store.commit(&claim, second, bed.now()).await.unwrap();
+
+    let told = bed
+        .store
+        .explain(None, &"d1".into())
+        .await
+        .unwrap()
+        .unwrap();
+    let keys = |attempt: u32| -> Vec<&str> {
+        let of = told.effects.iter().filter(|it| it.attempt == attempt);
+        of.map(|it| it.key.as_str()).collect()
+    };
+    assert_eq!(keys(1), ["run/made", "run/waits", "run/denied"]);
+    assert_eq!(
+        keys(2),
+        ["run/denied", "run/refused"],
+        "only what there is no run of"
+    );
+    let route = told.routes.iter().find(|it| it.attempt == 2).unwrap();
+    assert_eq!(route.admitted.len(), 4, "all of it was admitted");
+    assert!(bed.store.run(&again(&made).id).await.unwrap().is_none());
+    assert!(bed.store.run(&refused.id).await.unwrap().is_some());
 }

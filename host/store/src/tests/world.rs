@@ -195,6 +195,7 @@ pub(crate) fn start(delivery: &str, key: &str, c: char, branch: &str) -> Order {
         lane: lane(1, branch),
         queue: None,
         keep: None,
+        secrets: Vec::new(),
     };
     order(delivery, key, Task::StartRun(Box::new(run)))
 }

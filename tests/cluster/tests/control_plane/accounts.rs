@@ -39,6 +39,64 @@ async fn creator_creates_runs_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn creator_makes_and_deletes_the_secrets_of_runs_and_no_others() {
+    let cluster = shared().await.unwrap();
+    let place = TestPlace::create(cluster, "secrets").await.unwrap();
+    let client = place.client_as(CREATOR).await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(client, place.namespace());
+    let of_all: Api<Secret> = Api::namespaced(cluster.client().await.unwrap(), place.namespace());
+    let secret = |name: &str, kind: &str| -> Secret {
+        serde_json::from_value(serde_json::json!({
+            "metadata": { "name": name, "annotations": { "kubernetes.io/service-account.name": "run-as" } },
+            "type": kind,
+            "stringData": { "key": "value" },
+        }))
+        .unwrap()
+    };
+    let params = PostParams::default();
+    of_all
+        .create(&params, &secret("somebody-elses", "Opaque"))
+        .await
+        .unwrap();
+    // A policy that was just applied is in force a moment later.
+    let (code, message) =
+        penstock_control_plane::wait::until("the policy", crate::LIMIT, async || {
+            let name = format!("probe-{}", uuid::Uuid::new_v4().simple());
+            Ok(secrets
+                .create(&params, &secret(&name, "Opaque"))
+                .await
+                .err()
+                .map(|error| refusal::<()>(Err(error))))
+        })
+        .await
+        .unwrap();
+    assert_eq!(code, 422, "{message}");
+    assert!(message.contains("penstock-clone-"), "{message}");
+
+    let mine = "penstock-clone-0123456789abcdef0123-0";
+    secrets
+        .create(&params, &secret(mine, "Opaque"))
+        .await
+        .unwrap();
+    assert_eq!(refusal(secrets.get(mine).await).0, 403, "it reads none");
+    let token = secret(
+        "penstock-clone-token-0",
+        "kubernetes.io/service-account-token",
+    );
+    let (code, message) = refusal(secrets.create(&params, &token).await);
+    assert_eq!(code, 422, "{message}");
+    let (code, message) = refusal(
+        secrets
+            .delete("somebody-elses", &Default::default())
+            .await
+            .map(|_| ()),
+    );
+    assert_eq!(code, 422, "{message}");
+    secrets.delete(mine, &Default::default()).await.unwrap();
+    assert!(of_all.get_opt(mine).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn creator_of_one_place_creates_nothing_in_another() {
     let cluster = shared().await.unwrap();
     let place = TestPlace::create(cluster, "one").await.unwrap();

@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod assets;
 mod runs;
 mod server;
 

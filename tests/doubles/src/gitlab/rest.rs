@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     answer::{Answer, ApiError},
     call::Call,
-    code, hooks, merge_requests, notes,
+    code, deploy_tokens, hooks, merge_requests, notes,
     notes::Subject,
     project::{Access, Project, Visibility},
     show::{show_group, show_member, show_project, show_rule, show_tag_rule, show_user},
@@ -158,6 +158,7 @@ fn in_project(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<
             }
             hooks::answer(world, call, hooks::Owner::Project(id), rest)
         }
+        (_, ["deploy_tokens", rest @ ..]) => deploy_tokens::answer(world, call, id, level, rest),
         (_, ["merge_requests", rest @ ..]) => merge_requests::answer(world, call, id, rest),
         ("POST", ["statuses", sha]) => statuses::set(world, call, id, sha),
         ("GET", ["pipelines"]) => {

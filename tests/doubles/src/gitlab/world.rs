@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    deploy_tokens::DeployToken,
     hooks::Hook,
     project::{Access, Project, ProjectSeed, Protected},
     repository::Objects,
@@ -74,6 +75,7 @@ pub struct World {
     pub(crate) projects: BTreeMap<u64, Project>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) hooks: BTreeMap<u64, Hook>,
+    pub(crate) deploy_tokens: Vec<DeployToken>,
     pub(crate) objects: Objects,
     /// What the instance refuses for being too often.
     pub limits: Limits,
@@ -100,6 +102,7 @@ impl World {
             projects: BTreeMap::new(),
             tokens: Vec::new(),
             hooks: BTreeMap::new(),
+            deploy_tokens: Vec::new(),
             objects: Objects::default(),
             limits: Limits::default(),
             recent: BTreeMap::new(),

@@ -151,11 +151,11 @@ fn what_is_not_built_yet_is_refused_and_never_done_without() {
     );
     let secret = RunSecret {
         name: "s".into(),
-        source: SecretSource::Clone(vec![]),
+        source: SecretSource::Reference("vault:ci#token".into()),
     };
     assert_eq!(
         refusal(&setting, started(|it| it.secrets = vec![secret])).0,
-        "secrets"
+        "secrets[0].source"
     );
     assert_eq!(
         refusal(

@@ -119,6 +119,13 @@ pub(super) async fn prepare(
         .belonging(path)
         .map_err(|none| NotNow::Never(none.to_string()))?;
     let tenant = belonging.tenant.name();
+    if let Some(why) = live.rests(&tenant) {
+        return Err(later(why));
+    }
+    let route = &Route {
+        mode: live.mode(&tenant, route),
+        ..route.clone()
+    };
     // The route was chosen by the path that the body named; what counts is the path that GitLab gave for the id.
     if route.tenant.as_ref().is_some_and(|of| *of != tenant) {
         return Err(NotNow::Forged(format!(
