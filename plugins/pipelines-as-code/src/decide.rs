@@ -390,7 +390,8 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// A request from outside: for a branch and with parameters that the settings name.
+    /// A request from outside. The host has checked who asks, for which branch and with which
+    /// parameters; rules in the settings can only narrow that.
     fn request(&self, request: &'a Request) -> Answer {
         let plan = Plan::because(format!("asked for by `{}`", request.source));
         let Some(commit) = self.commit() else {
@@ -402,23 +403,19 @@ impl<'a> Decision<'a> {
             let mut targets = targets.iter();
             targets.any(|it| matches_ref(it, &request.ref_name).unwrap_or_default())
         };
-        // Without targets a rule is for every branch.
+        // Without targets a rule is for every branch; without rules what the host let through is.
         let rule = rules
             .iter()
             .find(|it| it.targets.is_empty() || for_ref(&it.targets));
-        let from_outside = request.source == "incoming";
         let mut plan = plan;
-        match rule {
-            None if from_outside => {
-                return Ok(plan.reason(format!(
-                    "no rule of `repository.incoming` is for `{}`",
-                    request.ref_name
-                )));
-            }
-            _ => {}
+        if rule.is_none() && !rules.is_empty() && request.source == "incoming" {
+            return Ok(plan.reason(format!(
+                "no rule of `repository.incoming` is for `{}`",
+                request.ref_name
+            )));
         }
         for (name, value) in &request.parameters {
-            if rule.is_some_and(|it| it.params.contains(name)) {
+            if rules.is_empty() || rule.is_some_and(|it| it.params.contains(name)) {
                 facts.arguments.insert(name.clone(), value.clone());
             } else {
                 plan = plan.reason(format!(

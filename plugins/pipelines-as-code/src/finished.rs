@@ -14,6 +14,8 @@ use crate::tell::write;
 use crate::world::{RunFilter, World};
 
 const MOST_RUNS: u32 = 500;
+/// Failed tasks that are kept of one commit.
+const MOST_FAILED: usize = 100;
 
 /// Tells what a run's end changes.
 pub(crate) fn decide(
@@ -49,7 +51,9 @@ pub(crate) fn decide(
     let current = said.commit == run.commit;
     if let Some(iid) = run.merge_request {
         if current {
-            if let Some(task) = &finished.failed_task {
+            if let Some(task) = &finished.failed_task
+                && said.failed_tasks.len() < MOST_FAILED
+            {
                 said.failed_tasks.insert(run.id.clone(), task.clone());
                 memory::keep_said(world, &subject, &said);
             }

@@ -12,6 +12,11 @@ use crate::world::World;
 const DAYS: u32 = 180;
 /// Approvals of one merge request.
 const MOST_APPROVALS: usize = 50;
+/// Keys of each kind.
+const BUCKETS: u64 = 256;
+/// Bytes under one key: a call may write 256 KiB in all.
+const MOST_SAID_BYTES: usize = 120 * 1024;
+const MOST_APPROVAL_BYTES: usize = 60 * 1024;
 
 /// What was said last about a commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,8 +31,6 @@ pub(crate) struct Said {
     pub(crate) comment: bool,
     /// The aggregate status is failed because of a mistake.
     pub(crate) failed: bool,
-    /// Runs were started for the commit.
-    pub(crate) runs: bool,
     /// Task that failed, by the run's id.
     #[serde(default)]
     pub(crate) failed_tasks: BTreeMap<String, String>,
@@ -42,22 +45,27 @@ struct Approval {
 
 /// What was said last about a merge request or, without one, about a commit.
 pub(crate) fn said(world: &dyn World, subject: &str) -> Said {
-    let kept = world.recall(&format!("said/{subject}")).ok().flatten();
-    kept.and_then(|it| serde_json::from_slice(&it).ok())
-        .unwrap_or_default()
+    Bucket::of(world, "said", subject).take(subject)
 }
 
-/// Keeps what is said.
+/// Keeps what is said. Of commits only what was wrong is kept: each push has another one.
 pub(crate) fn keep_said(world: &dyn World, subject: &str, said: &Said) {
-    if let Ok(value) = serde_json::to_vec(said) {
+    let mut bucket = Bucket::of(world, "said", subject);
+    let before: Said = bucket.take(subject);
+    let worth = subject.starts_with("mr/") || said.failed;
+    if worth {
+        bucket.put(subject, said);
+    }
+    if worth || before != Said::default() {
         // Without a store the comment is only written anew.
-        let _ = world.keep(&format!("said/{subject}"), value, DAYS);
+        let _ = bucket.keep(world, MOST_SAID_BYTES);
     }
 }
 
 /// Who allowed this commit of a merge request, if anybody did.
 pub(crate) fn approved_by(world: &dyn World, iid: u64, commit: &str) -> Option<String> {
-    let approvals = approvals(world, iid);
+    let subject = format!("mr/{iid}");
+    let approvals: Vec<Approval> = Bucket::of(world, "ok", &subject).take(&subject);
     let found = approvals.into_iter().find(|it| it.commit == commit);
     found.map(|it| it.by)
 }
@@ -67,7 +75,9 @@ pub(crate) fn approved_by(world: &dyn World, iid: u64, commit: &str) -> Option<S
 /// # Errors
 /// The plugin has no store for such events.
 pub(crate) fn approve(world: &dyn World, iid: u64, commit: &str, by: &str) -> Result<(), String> {
-    let mut approvals = approvals(world, iid);
+    let subject = format!("mr/{iid}");
+    let mut bucket = Bucket::of(world, "ok", &subject);
+    let mut approvals: Vec<Approval> = bucket.take(&subject);
     approvals.retain(|it| it.commit != commit);
     approvals.push(Approval {
         commit: commit.to_owned(),
@@ -75,16 +85,61 @@ pub(crate) fn approve(world: &dyn World, iid: u64, commit: &str, by: &str) -> Re
     });
     let excess = approvals.len().saturating_sub(MOST_APPROVALS);
     approvals.drain(..excess);
-    let value = serde_json::to_vec(&approvals).map_err(|error| error.to_string())?;
-    world
-        .keep(&format!("ok/{iid}"), value, DAYS)
+    bucket.put(&subject, &approvals);
+    bucket
+        .keep(world, MOST_APPROVAL_BYTES)
         .map_err(|error| error.describe())
 }
 
-fn approvals(world: &dyn World, iid: u64) -> Vec<Approval> {
-    let kept = world.recall(&format!("ok/{iid}")).ok().flatten();
-    kept.and_then(|it| serde_json::from_slice(&it).ok())
-        .unwrap_or_default()
+/// Several merge requests or commits under one key: the host keeps 1,000 keys for a project, and a project has more
+/// merge requests than that.
+struct Bucket {
+    key: String,
+    /// In the order in which they were written.
+    entries: Vec<(String, serde_json::Value)>,
+}
+
+impl Bucket {
+    fn of(world: &dyn World, kind: &str, subject: &str) -> Self {
+        // FNV-1a: it has to spread, not to withstand anyone.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in subject.bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        let key = format!("{kind}/{}", (hash ^ (hash >> 32)) % BUCKETS);
+        let kept = world.recall(&key).ok().flatten();
+        let entries = kept.and_then(|it| serde_json::from_slice(&it).ok());
+        Self {
+            key,
+            entries: entries.unwrap_or_default(),
+        }
+    }
+
+    /// Takes an entry out.
+    fn take<T: Default + serde::de::DeserializeOwned>(&mut self, subject: &str) -> T {
+        let Some(at) = self.entries.iter().position(|(name, _)| name == subject) else {
+            return T::default();
+        };
+        let (_, value) = self.entries.remove(at);
+        serde_json::from_value(value).unwrap_or_default()
+    }
+
+    fn put(&mut self, subject: &str, value: &impl Serialize) {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.entries.push((subject.to_owned(), value));
+        }
+    }
+
+    /// Keeps it; what was written longest ago gives way to what is over a limit of bytes.
+    fn keep(mut self, world: &dyn World, most: usize) -> Result<(), penstock_sdk::LookupError> {
+        loop {
+            let value = serde_json::to_vec(&self.entries).unwrap_or_default();
+            if value.len() <= most || self.entries.len() < 2 {
+                return world.keep(&self.key, value, DAYS);
+            }
+            self.entries.remove(0);
+        }
+    }
 }
 
 /// A problem as Markdown.
@@ -99,4 +154,27 @@ pub(crate) fn shown(problem: &Problem) -> String {
         place.replace('`', "'"),
         crate::comment::plain(&problem.message)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_longest_ago_gives_way() {
+        let mut bucket = Bucket {
+            key: "said/1".to_owned(),
+            entries: Vec::new(),
+        };
+        for number in 0..3 {
+            bucket.put(&format!("mr/{number}"), &"x".repeat(10));
+        }
+        bucket.put("mr/0", &"y");
+        let names: Vec<_> = bucket.entries.iter().map(|it| it.0.as_str()).collect();
+        assert_eq!(names, ["mr/0", "mr/1", "mr/2", "mr/0"]);
+        let text: String = bucket.take("mr/0");
+        assert_eq!(text, "x".repeat(10));
+        let none: String = bucket.take("mr/9");
+        assert_eq!(none, "");
+    }
 }

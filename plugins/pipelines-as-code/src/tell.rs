@@ -17,7 +17,7 @@ use crate::status;
 pub(crate) const COMMENT: &str = "comment";
 const STATUS: &str = "status";
 /// What is said about one commit at most.
-const MOST_SAID: usize = 50;
+const MOST_SAID: usize = 30;
 
 /// What came of a decision.
 pub(crate) struct Report {
@@ -94,7 +94,6 @@ pub(crate) fn tell(scene: Scene<'_>, report: Report, plan: Plan) -> Plan {
         commit: facts.commit.to_owned(),
         problems: report.problems.iter().map(shown).collect(),
         notes: report.notes.clone(),
-        runs: !report.started.is_empty() || (same && before.runs),
         comment: before.comment,
         failed: false,
         failed_tasks: if same {

@@ -662,3 +662,36 @@ fn a_comment_on_a_tags_commit_runs_for_the_tag() {
     assert_eq!(plan.effects, []);
     says(&plan, "not the head");
 }
+
+#[test]
+fn a_request_that_the_host_let_through_needs_no_rule_and_sets_no_variable() {
+    let incoming = [("on-event", "[incoming]"), ("on-target-branch", "[main]")];
+    let run = run_yaml("nightly", &incoming).replace("alpine", "{{ version }}@{{ revision }}");
+    let given = Given::folder(&[("run.yaml", &run)]);
+    let event = request(Some("nightly"), &[("version", "1.2"), ("revision", "0000")]);
+    let plan = given.decide(none(), &event);
+    assert!(starts(&plan)[0].manifest.contains(&format!("1.2@{COMMIT}")));
+}
+
+#[test]
+fn many_pushes_and_merge_requests_take_a_bounded_number_of_keys() {
+    let given = Given::run("push", &PUSH).with("test", &MR);
+    for number in 0..400_u64 {
+        let commit = format!("{number:040x}");
+        let mut pushed = push("main");
+        pushed.commit = Some(commit.clone());
+        given.decide(none(), &pushed);
+        let mut opened = fork(merge_request("open"));
+        opened.commit = Some(commit.clone());
+        edit_merge_request(&mut opened, |it| it.iid = number);
+        given.decide(none(), &opened);
+        let mut allowed = fork(note("/ok-to-test"));
+        allowed.commit = Some(commit);
+        edit_merge_request(&mut allowed, |it| it.iid = number);
+        given.decide(none(), &allowed);
+    }
+    let state = given.state.borrow();
+    assert!(state.len() <= 512, "{} keys", state.len());
+    let largest = state.values().map(Vec::len).max().unwrap();
+    assert!(largest <= 120 * 1024, "{largest} bytes");
+}
