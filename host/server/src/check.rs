@@ -68,6 +68,7 @@ pub async fn run(config: &Config, projects: &[String], offline: bool) -> Vec<Fin
         "every name in it leads somewhere",
     )];
     findings.extend(own_files(config));
+    findings.extend(cloning(config));
     findings.extend(plugins_load(config).await);
     findings.extend(projects_belong(config, projects));
     if offline {
@@ -84,6 +85,18 @@ pub async fn run(config: &Config, projects: &[String], offline: bool) -> Vec<Fin
     findings.extend(gitlab(&live).await);
     findings.extend(clusters(&live, projects).await);
     findings
+}
+
+/// Places whose runs may clone, and no key to seal what they clone with.
+fn cloning(config: &Config) -> Option<Finding> {
+    let places = config.tenants.iter().flat_map(|it| it.places.values());
+    let some = places.filter(|place| place.policy.clone).count();
+    (some > 0 && config.sealing_keys.is_empty()).then(|| {
+        let detail = format!("{some} places say `clone: true`, and there is no `sealing-key`");
+        Finding::new(Verdict::Bad, "credentials to clone", detail).remedy(
+            "write `sealing-key: { file: PATH }`, a file made with `openssl rand -hex 32`; until then runs that ask for credentials are refused",
+        )
+    })
 }
 
 fn own_files(config: &Config) -> Vec<Finding> {
@@ -163,6 +176,19 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
             })
             .collect();
         let health = penstock_gitlab::check(&instance.client, &hooks).await;
+        for entry in &config.incoming {
+            let what = format!("entry `{}` of `incoming` of `{}`", entry.name, config.name);
+            let at = penstock_gitlab::is_at(&instance.client, entry.project, &entry.path).await;
+            findings.push(match at {
+                Ok(true) => Finding::new(Verdict::Good, what, "its id and its path are one project"),
+                Ok(false) => {
+                    let detail = format!("project {} is not `{}`, or is not shown", entry.project, entry.path);
+                    Finding::new(Verdict::Bad, what, detail)
+                        .remedy("look the id up on the project's page, and give Penstock's user access to it")
+                }
+                Err(error) => Finding::new(Verdict::Unknown, what, error.to_string()),
+            });
+        }
         findings.extend(of_instance(config.name.as_str(), &health));
         for ((hook, wanted), found) in config.hooks.iter().zip(&hooks).zip(&health.hooks) {
             let what = format!("hook `{}` of `{}`", hook.name, config.name);

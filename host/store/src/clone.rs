@@ -290,6 +290,27 @@ fn read_idle(row: &mut Row) -> Result<IdleToken, StoreError> {
     })
 }
 
+/// Takes away what is over and older, at most `most` rows of each kind, and says how many.
+pub(crate) fn purge(tx: &mut dyn Tx, cutoff: Timestamp, most: u32) -> Result<u64, StoreError> {
+    let secrets = tx.execute(
+        "DELETE FROM clone_secrets WHERE (run, name) IN ( \
+           SELECT run, name FROM clone_secrets WHERE state = 'gone' AND created_at < ?1 LIMIT ?2)",
+        params![cutoff, most],
+    )?;
+    tx.execute(
+        "DELETE FROM clone_uses WHERE token IN ( \
+           SELECT seq FROM clone_tokens WHERE state = 'revoked' AND created_at < ?1 ORDER BY seq LIMIT ?2)",
+        params![cutoff, most],
+    )?;
+    let tokens = tx.execute(
+        "DELETE FROM clone_tokens WHERE seq IN ( \
+           SELECT t.seq FROM clone_tokens t WHERE t.state = 'revoked' AND t.created_at < ?1 \
+           AND NOT EXISTS (SELECT 1 FROM clone_uses u WHERE u.token = t.seq) ORDER BY t.seq LIMIT ?2)",
+        params![cutoff, most],
+    )?;
+    Ok(secrets.max(tokens))
+}
+
 impl Store {
     /// Writes down that a run will have this Secret with a token of this project, and says which: one that is there, or one that the caller is to make
     /// under `name`, which no other has.

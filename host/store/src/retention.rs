@@ -9,6 +9,7 @@ use penstock_model::id::Timestamp;
 
 use crate::backend::Tx;
 use crate::backend::value::params;
+use crate::clone;
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -53,6 +54,8 @@ pub struct Purged {
     pub state: u64,
     /// Lanes that nothing waits in.
     pub lanes: u64,
+    /// Rows of credentials that are gone.
+    pub credentials: u64,
 }
 
 fn before(now: Timestamp, age: Duration) -> Timestamp {
@@ -130,6 +133,10 @@ fn effects(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
     )
 }
 
+fn credentials(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
+    clone::purge(tx, cutoff, CHUNK)
+}
+
 fn state(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
     tx.execute(
         "DELETE FROM plugin_state WHERE expires_at <= ?1",
@@ -160,6 +167,7 @@ impl Store {
         let runs = self.purge_by(runs, decisions).await?;
         let effects = self.purge_by(effects, tombstones).await?;
         let plugins = self.purge_by(plugins, decisions).await?;
+        let credentials = self.purge_by(credentials, contents).await?;
         Ok(Purged {
             blobs: blobs + plugins,
             contents: headers + orders,
@@ -168,6 +176,7 @@ impl Store {
             effects,
             state: self.purge_once(state, now).await?,
             lanes: self.purge_once(lanes, before(now, DAY)).await?,
+            credentials,
         })
     }
 

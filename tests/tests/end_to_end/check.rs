@@ -139,6 +139,39 @@ async fn what_is_wrong_with_gitlab_is_found_with_its_remedy() {
     )
     .await;
 
+    let secret = scene.folder().join("secrets/incoming");
+    std::fs::write(&secret, "a secret").unwrap();
+    scene.reconfigure(|config| {
+        config["gitlab"][0]["token"]["file"] = json!(scene_token(config));
+        config["gitlab"][0]["incoming"] = json!([{
+            "name": "api", "project": PROJECT, "project-id": 999_999,
+            "secret": { "file": secret }, "targets": ["main"],
+        }]);
+        config["tenants"][0]["places"]["ci"]["policy"] = json!({ "clone": true });
+    });
+    bad(
+        &scene,
+        "entry `api` of `incoming`",
+        "project 999999 is not `acme/api`",
+        "look the id up",
+    )
+    .await;
+    bad(
+        &scene,
+        "credentials to clone",
+        "there is no `sealing-key`",
+        "openssl rand",
+    )
+    .await;
+    let id = scene.gitlab.edit(|world| world.project_id(PROJECT));
+    scene.reconfigure(|config| config["gitlab"][0]["incoming"][0]["project-id"] = json!(id));
+    let (found, _) = check(&scene).await;
+    let entry = found
+        .iter()
+        .find(|it| contains(&it["what"], "entry `api`"))
+        .unwrap();
+    assert_eq!(entry["verdict"], "good", "{entry:#}");
+
     scene.reconfigure(|config| {
         config["public-url"] = "https://elsewhere.example.com".into();
         config["gitlab"][0]["token"]["file"] = json!(scene_token(config));

@@ -190,6 +190,13 @@ fn policy(item: Item<'_>, policy: &mut PlacePolicy) {
             (None, _) => {}
         }
     }
+    if let Some(item) = reader.optional("keep-runs") {
+        match (item.count::<u32>(), policy.keep_runs) {
+            (Some(runs), Some(most)) if runs > most => wider(item, "keep-runs"),
+            (Some(runs), _) => policy.keep_runs = Some(runs),
+            (None, _) => {}
+        }
+    }
     reader.finish();
 }
 

@@ -19,6 +19,7 @@ on_both![
     a_maker_that_died_is_followed_by_another_who_knows,
     two_that_come_first_make_one_token,
     a_run_that_is_refused_or_given_up_leaves_nothing,
+    what_is_gone_is_forgotten_after_a_while_and_what_is_not_never,
 ];
 
 fn secret(order: &Order) -> SecretFor {
@@ -245,4 +246,30 @@ async fn a_run_that_is_refused_or_given_up_leaves_nothing(bed: Bed) {
         .unwrap();
     let (.., begun) = made(begin(&bed, &orders[1], "penstock-3").await);
     assert!(!begun, "under a new name");
+}
+
+async fn what_is_gone_is_forgotten_after_a_while_and_what_is_not_never(bed: Bed) {
+    let (_, orders) = ordered(&bed, &["one", "two"]).await;
+    let first = begin(&bed, &orders[0], "penstock-1").await;
+    let first = make(&bed, first).await;
+    bed.pass(TAKES_RUNS);
+    let second = begin(&bed, &orders[1], "penstock-2").await;
+    make(&bed, second).await;
+    ends(&bed, orders[0].id).await;
+    bed.store
+        .clone_secret_gone(&secret(&orders[0]))
+        .await
+        .unwrap();
+    bed.store.clone_revoked(first).await.unwrap();
+    let ages = crate::Ages::default();
+    let soon = bed.store.purge(bed.now(), ages).await.unwrap();
+    assert_eq!(soon.credentials, 0);
+    bed.pass(ages.contents + Duration::from_secs(1));
+    let later = bed.store.purge(bed.now(), ages).await.unwrap();
+    assert_eq!(
+        later.credentials, 1,
+        "the Secret and the token of the first"
+    );
+    let left = bed.store.clone_figures().await.unwrap();
+    assert_eq!((left.tokens, left.secrets), (1, 1));
 }

@@ -28,10 +28,12 @@ async fn creator_creates_runs_and_nothing_else() {
         .await
         .unwrap();
     runs.get("mine").await.unwrap();
-    assert_eq!(
-        refusal(runs.delete("mine", &Default::default()).await.map(|_| ())).0,
-        403
-    );
+    // One at a time: runs that are kept no longer. Never all at once.
+    let all = runs
+        .delete_collection(&Default::default(), &ListParams::default())
+        .await;
+    assert_eq!(refusal(all.map(|_| ())).0, 403);
+    assert_eq!(refusal(runs.list(&ListParams::default()).await).0, 403);
     let secrets: Api<Secret> = Api::namespaced(creator.clone(), place.namespace());
     assert_eq!(refusal(secrets.list(&ListParams::default()).await).0, 403);
     let pods: Api<Pod> = Api::namespaced(creator, place.namespace());

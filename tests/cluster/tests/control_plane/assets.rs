@@ -67,13 +67,14 @@ async fn binaries_of_the_user_s_own_are_run_in_the_place_of_ours() {
 #[tokio::test]
 async fn a_folder_without_them_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let ended = control_plane(folder.path(), &folder.path().join("ready.json"))
+    let mut plane = control_plane(folder.path(), &folder.path().join("ready.json"))
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap()
-        .wait_with_output()
-        .await
         .unwrap();
+    // Closed, it would end well before it has looked.
+    let input = plane.stdin.take();
+    let ended = plane.wait_with_output().await.unwrap();
+    drop(input);
     assert!(!ended.status.success());
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(
