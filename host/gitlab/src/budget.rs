@@ -1,10 +1,11 @@
 //! Who may call GitLab next: one budget for each token, shared fairly.
 //!
-//! Three rules, each a lock that is given out in the order of asking:
+//! Rules, each a lock that is given out in the order of asking:
 //!
 //! - the token: so many calls a minute, and so many at once;
 //! - the project: only one of its calls waits for the token's next turn, the others wait behind it. So projects take turns, and
-//!   one that wants more than its share waits while the others don't;
+//!   one that wants more than its share waits while the others don't. And no project has more than a quarter of the calls under
+//!   way: one whose calls hang leaves room for the others';
 //! - background work: only while nobody else waits, and never more than a quarter of the calls.
 //!
 //! When GitLab's own limiter refused the token as a whole, nothing is sent until the time that it named.
@@ -25,6 +26,9 @@ use crate::error::ApiError;
 /// Calls under way at the same time, for one token.
 const AT_ONCE: usize = 32;
 
+/// Of them by one project.
+const AT_ONCE_OF_ONE: usize = AT_ONCE / 4;
+
 /// Longest wait for a turn; after it the caller is told to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +46,7 @@ pub(crate) struct Budget {
     turn: Gate<()>,
     background_turn: Gate<()>,
     projects: Gates<Option<ProjectId>>,
+    shares: Gates<Option<ProjectId>, Semaphore>,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     calm: Notify,
@@ -62,6 +67,7 @@ impl Budget {
             turn: Gate::new(()),
             background_turn: Gate::new(()),
             projects: Gates::default(),
+            shares: Gates::default(),
             slots: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: AtomicUsize::new(0),
             calm: Notify::new(),
@@ -74,21 +80,28 @@ impl Budget {
         &self,
         project: Option<ProjectId>,
         priority: Priority,
-    ) -> Result<OwnedSemaphorePermit, ApiError> {
+    ) -> Result<Permit, ApiError> {
         self.check_pause()?;
+        let shares = self.shares.get(project, || Semaphore::new(AT_ONCE_OF_ONE));
+        let share = || async {
+            let calls = Arc::clone(&shares).acquire_owned().await;
+            calls.map_err(|_| ApiError::unavailable("the client is shut"))
+        };
         let turn = async {
             match priority {
                 Priority::Foreground => {
                     let _counted = Waiting::new(self);
                     let gate = self.projects.gate(project);
                     let _project = gate.lock().await;
-                    self.next().await
+                    let share = share().await?;
+                    self.next(share).await
                 }
                 Priority::Background => {
                     let _background = self.background_turn.lock().await;
                     self.background_calls.until_ready().await;
                     self.until_calm().await;
-                    self.next().await
+                    let share = share().await?;
+                    self.next(share).await
                 }
             }
         };
@@ -99,12 +112,15 @@ impl Budget {
         Ok(permit)
     }
 
-    async fn next(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    async fn next(&self, share: OwnedSemaphorePermit) -> Result<Permit, ApiError> {
         let _turn = self.turn.lock().await;
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let slot = slot.map_err(|_| ApiError::unavailable("the client is shut"))?;
         self.calls.until_ready().await;
-        Ok(slot)
+        Ok(Permit {
+            _slot: slot,
+            _share: share,
+        })
     }
 
     async fn until_calm(&self) {
@@ -143,6 +159,12 @@ impl Budget {
     }
 }
 
+/// The right to one call.
+pub(crate) struct Permit {
+    _slot: OwnedSemaphorePermit,
+    _share: OwnedSemaphorePermit,
+}
+
 /// Counts somebody in the foreground who waits, however the wait ends.
 struct Waiting<'a>(&'a Budget);
 
@@ -162,9 +184,9 @@ impl Drop for Waiting<'_> {
 }
 
 /// A lock for each key, made when it is asked for and gone when nobody holds it.
-pub(crate) struct Gates<K>(Mutex<HashMap<K, Weak<Gate<()>>>>);
+pub(crate) struct Gates<K, G = Gate<()>>(Mutex<HashMap<K, Weak<G>>>);
 
-impl<K> Default for Gates<K> {
+impl<K, G> Default for Gates<K, G> {
     fn default() -> Self {
         Self(Mutex::new(HashMap::new()))
     }
@@ -172,6 +194,12 @@ impl<K> Default for Gates<K> {
 
 impl<K: Eq + Hash> Gates<K> {
     pub(crate) fn gate(&self, key: K) -> Arc<Gate<()>> {
+        self.get(key, || Gate::new(()))
+    }
+}
+
+impl<K: Eq + Hash, G> Gates<K, G> {
+    fn get(&self, key: K, make: impl FnOnce() -> G) -> Arc<G> {
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gate) = gates.get(&key).and_then(Weak::upgrade) {
             return gate;
@@ -179,7 +207,7 @@ impl<K: Eq + Hash> Gates<K> {
         if gates.len() >= 256 {
             gates.retain(|_, gate| gate.strong_count() > 0);
         }
-        let gate = Arc::new(Gate::new(()));
+        let gate = Arc::new(make());
         gates.insert(key, Arc::downgrade(&gate));
         gate
     }
@@ -220,6 +248,44 @@ mod tests {
             place <= 3,
             "the quiet project's call came {place} calls late"
         );
+    }
+
+    #[tokio::test]
+    async fn a_project_whose_calls_hang_leaves_room_for_the_others() {
+        let budget = Arc::new(Budget::new(60_000));
+        let call = |project| budget.turn(Some(ProjectId(project)), Priority::Foreground);
+        let hanging = join_all((0..AT_ONCE_OF_ONE).map(|_| call(1))).await;
+        // Many more wait, and hold up nobody but themselves.
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let budget = Arc::clone(&budget);
+                tokio::spawn(async move {
+                    let project = Some(ProjectId(1));
+                    budget.turn(project, Priority::Foreground).await.map(drop)
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let others = join_all((2..10).map(call)).await;
+        assert!(others.iter().all(Result::is_ok));
+        assert!(waiting.iter().all(|call| !call.is_finished()));
+        drop(hanging);
+        for call in waiting {
+            call.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn background_calls_that_hang_leave_the_foreground_its_turns() {
+        let budget = Budget::new(60_000);
+        let call = |project, priority| budget.turn(Some(ProjectId(project)), priority);
+        let hanging = join_all((0..AT_ONCE_OF_ONE).map(|_| call(1, Priority::Background))).await;
+        assert!(hanging.iter().all(Result::is_ok));
+        // One more in the background waits for its share, and nobody waits for it.
+        let more = call(1, Priority::Background);
+        let more = tokio::time::timeout(Duration::from_millis(50), more).await;
+        assert!(more.is_err());
+        assert!(call(2, Priority::Foreground).await.is_ok());
     }
 
     #[tokio::test]

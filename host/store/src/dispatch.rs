@@ -1,13 +1,14 @@
 //! From a delivery in a lane to what is to be decided about it next.
 //!
 //! Deliveries are routed in their order. A route that waits holds up the same route of later deliveries in its lane and no other:
-//! no plugin waits for another plugin's.
+//! no plugin waits for another plugin's. One that was tried and is put off is overtaken by what may supersede or end it, so that
+//! a push, a close or a `/cancel` never waits for the retries of what it is about.
 
 use penstock_model::admit::Order;
 use penstock_model::id::{RouteName, Timestamp};
 
 use crate::backend::Tx;
-use crate::backend::value::params;
+use crate::backend::value::{Row, params};
 use crate::claim::{Claim, Queue, fence};
 use crate::delivery::{DeliveryKey, DeliveryOutcome, StoredDelivery, delivery_columns, read};
 use crate::error::{LaneError, StoreError};
@@ -111,23 +112,49 @@ fn front(tx: &mut dyn Tx, lane: &str) -> Result<Front, StoreError> {
          ORDER BY r.seq, r.position",
         params![lane],
     )?;
-    let routes = rows
+    let mut routes = rows
         .into_iter()
-        .map(|mut row| {
-            let waiting = Waiting {
-                seq: row.uint()?,
-                next_at: row.opt_time()?.unwrap_or_default(),
-            };
-            let route = PendingRoute {
-                route: RouteName::new(row.text()?),
-                attempt: row.small()?,
-                tries: row.small()?,
-                first_tried_at: row.opt_time()?,
-            };
-            Ok((waiting, route))
-        })
-        .collect::<Result<_, StoreError>>()?;
+        .map(read_waiting)
+        .collect::<Result<Vec<_>, StoreError>>()?;
+    let mut overtaking = Vec::new();
+    for (waiting, route) in routes.iter().filter(|(_, route)| route.tries > 0) {
+        overtaking.extend(overtakes(tx, lane, *waiting, &route.route)?);
+    }
+    routes.extend(overtaking);
     Ok(Front { unrouted, routes })
+}
+
+fn read_waiting(mut row: Row) -> Result<(Waiting, PendingRoute), StoreError> {
+    let waiting = Waiting {
+        seq: row.uint()?,
+        next_at: row.opt_time()?.unwrap_or_default(),
+    };
+    let route = PendingRoute {
+        route: RouteName::new(row.text()?),
+        attempt: row.small()?,
+        tries: row.small()?,
+        first_tried_at: row.opt_time()?,
+    };
+    Ok((waiting, route))
+}
+
+/// What may go before a route that was tried and is put off: the next that may supersede or end what it would start. It is only
+/// taken while the first is not due.
+fn overtakes(
+    tx: &mut dyn Tx,
+    lane: &str,
+    first: Waiting,
+    route: &RouteName,
+) -> Result<Option<(Waiting, PendingRoute)>, StoreError> {
+    tx.first(
+        "SELECT r.seq, r.next_at, r.route, r.attempt, r.tries, r.first_tried_at FROM routes r \
+         JOIN deliveries d ON d.instance = r.instance AND d.id = r.delivery \
+         WHERE r.lane = ?1 AND r.outcome = 'waiting' AND r.route = ?2 AND r.seq > ?3 \
+         AND d.kind IN ('push', 'tag_push', 'merge_request', 'note') ORDER BY r.next_at, r.seq LIMIT 1",
+        params![lane, route.as_str(), first.seq],
+    )?
+    .map(read_waiting)
+    .transpose()
 }
 
 /// When a lane has something to decide.

@@ -42,6 +42,8 @@ enum Name {
     Start,
     /// A decision about a `.tekton` folder of 50 files: time, and calls to GitLab.
     Pac,
+    /// One tenant's wait for its runs while another sends 10,000 deliveries, against alone.
+    Fair,
 }
 
 /// Measures. The exit status says only whether it could be measured.

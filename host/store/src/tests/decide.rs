@@ -9,11 +9,12 @@ use super::bed::Bed;
 use super::on_both;
 use super::world::{decision, delivery, key, ordering, record, start, status, writes};
 use crate::{
-    Ages, Claim, CommitError, DeliveryOutcome, EffectFilter, LaneError, Mode, Queue, RetryError,
-    RouteOutcome, Settlement, StateScope,
+    Ages, Claim, CommitError, DeliveryOutcome, EffectFilter, LaneError, Mode, NewDelivery, Queue,
+    RetryError, RouteOutcome, Settlement, StateScope,
 };
 
 on_both![
+    what_may_supersede_a_delivery_that_is_put_off_goes_before_it,
     deliveries_of_a_lane_come_in_their_order,
     a_route_that_waits_holds_up_only_itself,
     routing_twice_changes_nothing,
@@ -78,9 +79,77 @@ async fn deliveries_of_a_lane_come_in_their_order(bed: Bed) {
     assert_eq!(bed.store.head(&claim, bed.now()).await, Ok(None));
 }
 
+async fn what_may_supersede_a_delivery_that_is_put_off_goes_before_it(bed: Bed) {
+    let of_kind = |id: &str, kind: &str| NewDelivery {
+        kind: kind.to_owned(),
+        ..delivery(id, bed.now())
+    };
+    for (id, kind) in [
+        ("d1", "push"),
+        ("d2", "pipeline"),
+        ("d3", "push"),
+        ("d4", "note"),
+    ] {
+        bed.append_this(of_kind(id, kind)).await;
+    }
+    let claim = bed.claim(Queue::Dispatch).await;
+    for _ in 0..4 {
+        let pending = bed.head(&claim).await;
+        if !pending.routed {
+            route_next(&bed, &claim, &["r"]).await;
+        }
+        let (first, route) = (key("d1"), "r".into());
+        let later = bed.now().plus(Duration::from_secs(20));
+        if pending.delivery.key == first && pending.routed {
+            bed.store
+                .postpone(
+                    &claim,
+                    &first,
+                    Some(&route),
+                    later,
+                    "GitLab is away",
+                    bed.now(),
+                )
+                .await
+                .unwrap();
+        }
+    }
+    // What can't supersede anything keeps its place behind; those that can keep their own order.
+    let mut decided = Vec::new();
+    while let Some(pending) = bed.store.head(&claim, bed.now()).await.unwrap() {
+        if !pending.routed {
+            route_next(&bed, &claim, &["r"]).await;
+            continue;
+        }
+        let id = pending.delivery.key.id.to_string();
+        bed.store
+            .commit(&claim, decision(&id, "r"), bed.now())
+            .await
+            .unwrap();
+        decided.push(id);
+    }
+    assert_eq!(decided, ["d3", "d4"]);
+    bed.release(claim).await;
+    assert_eq!(bed.claim_all(Queue::Dispatch).await, []);
+    bed.pass(Duration::from_secs(20));
+    let claim = bed.claim(Queue::Dispatch).await;
+    for id in ["d1", "d2"] {
+        assert_eq!(bed.head(&claim).await.delivery.key, key(id));
+        bed.store
+            .commit(&claim, decision(id, "r"), bed.now())
+            .await
+            .unwrap();
+    }
+}
+
 async fn a_route_that_waits_holds_up_only_itself(bed: Bed) {
-    bed.append("d1").await;
-    bed.append("d2").await;
+    for id in ["d1", "d2"] {
+        let new = NewDelivery {
+            kind: "pipeline".to_owned(),
+            ..delivery(id, bed.now())
+        };
+        bed.append_this(new).await;
+    }
     let claim = bed.claim(Queue::Dispatch).await;
     route_next(&bed, &claim, &["one", "two"]).await;
     let later = bed.now().plus(Duration::from_secs(20));

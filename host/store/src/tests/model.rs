@@ -122,6 +122,8 @@ struct Event {
     decided: bool,
     /// It was found to be past when it was decided.
     past: bool,
+    /// It was put off once: others may have gone before it.
+    put_off: bool,
 }
 
 /// A PipelineRun.
@@ -208,6 +210,7 @@ impl World {
             seq,
             decided: false,
             past: false,
+            put_off: false,
         });
     }
 
@@ -356,7 +359,11 @@ impl World {
         let later = now.plus(Duration::from_secs(10));
         let (key, route) = (&pending.delivery.key, &pending.routes[0].route);
         let put = store.postpone(&claim, key, Some(route), later, "away", now);
-        let _ = self.runtime.block_on(put);
+        if self.runtime.block_on(put).is_ok() {
+            let id = pending.delivery.key.id.as_str();
+            let event = self.events.iter_mut().find(|it| it.id == id);
+            event.unwrap().put_off = true;
+        }
         let _ = self.runtime.block_on(store.release(claim, None, now));
         self.workers[worker].deciding = None;
     }
@@ -546,11 +553,11 @@ impl World {
         self.bed.store.limit_flow(limits());
     }
 
-    fn give_room(&self) {
+    /// Says whether somebody found room.
+    fn give_room(&self) -> bool {
         let now = self.now();
-        self.runtime
-            .block_on(self.bed.store.give_room(now))
-            .unwrap();
+        let given = self.bed.store.give_room(now);
+        self.runtime.block_on(given).unwrap().granted > 0
     }
 
     fn step(&mut self, step: Step) {
@@ -580,7 +587,7 @@ impl World {
             Step::Watch(n) => self.watch(n),
             Step::End(n) => self.end(n),
             Step::Prune(n) => self.prune(n),
-            Step::GiveRoom => self.give_room(),
+            Step::GiveRoom => drop(self.give_room()),
             Step::Restart => self.restart(),
         }
     }
@@ -595,8 +602,8 @@ impl World {
             for id in ids {
                 self.tell(id);
             }
-            self.give_room();
-            if !decided && !acted && !self.goes_on() {
+            let given = self.give_room();
+            if !decided && !acted && !given && !self.goes_on() {
                 return;
             }
         }
@@ -706,13 +713,13 @@ impl World {
         }
     }
 
-    /// First attempts are created in the order of their deliveries.
+    /// First attempts are created in the order of their deliveries, but for those that were put off.
     fn check_order(&self) {
         let seqs: Vec<u64> = self
             .created
             .iter()
             .filter_map(|id| self.starts.get(id))
-            .filter(|(_, attempt)| *attempt == 1)
+            .filter(|(n, attempt)| *attempt == 1 && !self.events[*n].put_off)
             .map(|(n, _)| self.events[*n].seq)
             .collect();
         assert!(seqs.is_sorted(), "created out of order: {seqs:?}");
