@@ -53,6 +53,28 @@ fn a_plugin_imports_only_what_it_calls() {
         find("trigger-map").size
     );
     assert!(find("minimal").size < 100_000, "{}", find("minimal").size);
+    for name in ["greeter-python", "greeter-javascript", "greeter-go"] {
+        let built = find(name);
+        // Their runtimes import WASI besides, and nothing of the contract that their world does not name.
+        let own: Vec<_> = built
+            .imports
+            .iter()
+            .filter(|it| !it.starts_with("wasi:"))
+            .collect();
+        assert_eq!(own, ["penstock:plugin/log@0.1.0"], "{name}");
+        assert_eq!(
+            built.exports,
+            [
+                "penstock:plugin/settings@0.1.0",
+                "penstock:plugin/trigger@0.1.0"
+            ],
+            "{name}"
+        );
+        assert!(
+            built.imports.iter().all(|it| !it.contains("http")),
+            "{name}"
+        );
+    }
 }
 
 #[test]
