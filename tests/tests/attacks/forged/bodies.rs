@@ -277,7 +277,8 @@ fn large_and_deep(forge: &mut Forge) {
         bytes.extend(b"\r\n");
     }
     bytes.extend(b"0\r\n\r\n");
-    forge.raw("27 MiB in chunks", bytes, &[413]);
+    // On a machine that is too busy to read it in 8 s it is too slow before it is too large.
+    forge.raw("27 MiB in chunks", bytes, &[413, 503]);
 }
 
 /// Verified, in scope, and about nothing that starts anything.
