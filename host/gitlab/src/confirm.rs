@@ -33,6 +33,9 @@ use crate::scope::HookScope;
 use crate::trust::{Code, MAINTAINER, ProvesRef, Who, judge};
 
 mod code;
+mod host;
+
+pub use host::{confirm_host, host_claims};
 
 /// Ids of Penstock's own users in this GitLab: the token's and those it had before.
 pub type OwnUsers = BTreeSet<UserId>;
@@ -295,6 +298,7 @@ async fn in_project(
 fn merge_request_of(kind: &mut EventKind) -> Option<&mut MergeRequest> {
     match kind {
         EventKind::MergeRequest(event) => Some(&mut event.merge_request),
+        EventKind::Sweep(sweep) => sweep.merge_request.as_mut(),
         EventKind::Note(note) => match &mut note.target {
             NoteTarget::MergeRequest(merge_request) => Some(merge_request),
             NoteTarget::Commit(_) | NoteTarget::Other(_) => None,
@@ -306,6 +310,8 @@ fn merge_request_of(kind: &mut EventKind) -> Option<&mut MergeRequest> {
 fn proves_ref(kind: &EventKind) -> ProvesRef {
     match kind {
         EventKind::Push(_) | EventKind::TagPush(_) | EventKind::Release(_) => ProvesRef::Yes,
+        // That a branch or tag has this head proves that somebody could move it there.
+        EventKind::Sweep(sweep) if sweep.merge_request.is_none() => ProvesRef::Yes,
         _ => ProvesRef::No,
     }
 }
@@ -319,6 +325,7 @@ fn who(parsed: &Parsed, actor: Option<&Actor>, may_change_ref: bool) -> Who {
         (None, EventKind::Release(_) | EventKind::TokenExpiring(_)) => Who::Gitlab,
         // Whoever holds the secret of an entry of `incoming`, which the operator gave for these branches.
         (None, _) if parsed.asked.is_some() => Who::Gitlab,
+        (None, EventKind::Sweep(sweep)) if sweep.merge_request.is_none() => Who::Gitlab,
         (None, _) => Who::Unknown,
     }
 }

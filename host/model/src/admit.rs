@@ -160,6 +160,9 @@ pub struct RunOrder {
     /// Secrets to be made before it and deleted when it ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<CloneSecret>,
+    /// Its end is given to the plugin, and so many run-finished events led to it; none: its end is given to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_at_depth: Option<u32>,
 }
 
 /// Runs to cancel.

@@ -208,7 +208,7 @@ pub struct Sweep {
 pub struct RunFinished {
     /// The run.
     pub run: Run,
-    /// How many run-finished events led here.
+    /// How many run-finished events led here: 0 for a run that anything else started.
     pub depth: u32,
     /// The first task of the pipeline that failed, by its name there.
     #[serde(default)]
@@ -229,6 +229,9 @@ pub struct Request {
     /// `ci-job`, `person`, `incoming` or `schedule`.
     pub source: String,
 }
+
+/// The word by which a route takes the ends of runs.
+pub const RUN_FINISHED: &str = "run_finished";
 
 /// The kinds that are read into types.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,8 +277,16 @@ impl EventKind {
             Self::TokenExpiring(_) => "access_token",
             Self::Sweep(_) => "sweep",
             Self::Request(_) => "request",
-            Self::RunFinished(_) => "run_finished",
+            Self::RunFinished(_) => RUN_FINISHED,
             Self::Other(word) => word,
+        }
+    }
+
+    /// How many run-finished events lead to a run that this event starts.
+    pub fn next_depth(&self) -> u32 {
+        match self {
+            Self::RunFinished(finished) => finished.depth.saturating_add(1),
+            _ => 0,
         }
     }
 

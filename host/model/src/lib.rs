@@ -9,6 +9,7 @@
 //! | [`id`] | names, ids and digests as types |
 //! | [`secret`] | bytes that never print |
 //! | [`event`], [`scope`] | a delivery, read into a typed value |
+//! | [`host_event`] | an event that no webhook told of |
 //! | [`effect`] | what a plugin may ask for |
 //! | [`lookup`] | what a plugin may ask, and what it is answered |
 //! | [`grant`], [`limits`] | what was granted to a plugin |
@@ -35,6 +36,7 @@ pub mod effect;
 pub mod event;
 pub mod flow;
 pub mod grant;
+pub mod host_event;
 pub mod id;
 pub mod lane;
 pub mod limits;

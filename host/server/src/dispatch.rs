@@ -11,8 +11,12 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_gitlab::{Accepted, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, parse};
+use penstock_gitlab::{
+    Accepted, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, confirm_host, host_claims,
+    parse,
+};
 use penstock_model::admit::{Order, ProjectOf};
+use penstock_model::host_event::{HostEvent, is_host_hook};
 use penstock_model::id::{
     CommitId, DeliveryId, EffectId, EffectKey, RouteName, TenantName, Timestamp,
 };
@@ -100,8 +104,16 @@ struct Delivery {
     live: Arc<Live>,
     instance: Arc<Instance>,
     stored: StoredDelivery,
-    accepted: Accepted,
+    source: Source,
     parsed: Parsed,
+}
+
+/// Where an event comes from.
+enum Source {
+    /// A hook.
+    Hook(Box<Accepted>),
+    /// The host itself.
+    Host(Box<HostEvent>),
 }
 
 /// Whether the lane goes on.
@@ -176,20 +188,27 @@ fn read(
     body: Option<Vec<u8>>,
 ) -> Result<Delivery, String> {
     let body = body.ok_or("its body has expired: only its digest is kept")?;
-    let accepted = Accepted::restore(
-        stored.key.instance.clone(),
-        stored.hook.clone(),
-        stored.key.id.clone(),
-        stored.headers.clone(),
-        body.into(),
-    )
-    .map_err(|error| error.to_string())?;
-    let parsed = parse(&accepted).map_err(|error| error.to_string())?;
+    let (source, parsed) = if is_host_hook(&stored.hook) {
+        let event: HostEvent = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let parsed = host_claims(&event);
+        (Source::Host(Box::new(event)), parsed)
+    } else {
+        let accepted = Accepted::restore(
+            stored.key.instance.clone(),
+            stored.hook.clone(),
+            stored.key.id.clone(),
+            stored.headers.clone(),
+            body.into(),
+        )
+        .map_err(|error| error.to_string())?;
+        let parsed = parse(&accepted).map_err(|error| error.to_string())?;
+        (Source::Hook(Box::new(accepted)), parsed)
+    };
     Ok(Delivery {
         live,
         instance,
         stored,
-        accepted,
+        source,
         parsed,
     })
 }
@@ -273,8 +292,15 @@ async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
         instance,
         stored,
         parsed,
+        source,
         ..
     } = delivery;
+    if let Source::Host(event) = source {
+        let own = instance.own_users().await.map_err(Unconfirmed::away)?;
+        return confirm_host(&instance.client, event, &own)
+            .await
+            .map_err(Unconfirmed::away);
+    }
     let scope = instance.scope_of(&stored.hook).ok_or_else(|| {
         Unconfirmed::Never(format!(
             "the configuration has no hook `{}` any more",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use penstock_cluster::{Cluster, LinkTo, RunSeen, RunStatus};
+use penstock_cluster::{Cluster, FailedTask, LinkTo, RunSeen, RunStatus};
 use penstock_model::admit::Order;
 use penstock_model::id::{EffectId, Timestamp};
 use penstock_model::run::RunState;
@@ -126,7 +126,10 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
     } else {
         None
     };
-    let reason = failed.clone().unwrap_or_else(|| said(&status));
+    let reason = failed
+        .as_ref()
+        .map_or_else(|| said(&status), ToString::to_string);
+    let failed = failed.map(|failed| failed.task);
     observe(host, &known, status, reason, failed).await;
 }
 
@@ -146,9 +149,9 @@ fn said(status: &RunStatus) -> String {
     }
 }
 
-async fn failed_task(cluster: &Cluster, status: &RunStatus) -> Option<String> {
+async fn failed_task(cluster: &Cluster, status: &RunStatus) -> Option<FailedTask> {
     match cluster.failed_task(status).await {
-        Ok(task) => task.map(|task| task.to_string()),
+        Ok(task) => task,
         Err(error) => {
             tracing::warn!(%error, run = status.name, "the failed task of a run could not be read");
             None

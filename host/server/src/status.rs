@@ -248,6 +248,7 @@ mod tests {
             queue: None,
             keep: None,
             secrets: Vec::new(),
+            end_at_depth: None,
         }
     }
 

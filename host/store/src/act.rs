@@ -15,7 +15,7 @@ use crate::error::{LaneError, StoreError, failures};
 use crate::flow::{self, Room, Start};
 use crate::outbox::{EffectState, follow, read_order};
 use crate::store::Store;
-use crate::{cancel, run};
+use crate::{cancel, run, run_end};
 
 /// An effect to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,8 +171,11 @@ struct Ending {
 }
 
 fn end(tx: &mut dyn Tx, claim: &Claim, ending: &Ending) -> Result<(), ActError> {
-    fence(tx, claim, ending.now)?;
     let id = ending.id.hex();
+    if ending.state == EffectState::Refused {
+        run_end::hold(tx, &id, ending.now)?;
+    }
+    fence(tx, claim, ending.now)?;
     let ended = tx.first(
         "UPDATE effects SET state = ?3, why = coalesce(?4, why), result = ?5, settled_at = ?6, next_at = NULL, \
          tries = tries + 1, first_tried_at = coalesce(first_tried_at, ?6) \
@@ -327,8 +330,12 @@ impl Store {
     async fn effect_ends(&self, claim: &Claim, ending: Ending) -> Result<(), ActError> {
         let claim = claim.clone();
         let follows = !ending.follow_ups.is_empty();
+        let refused = ending.state == EffectState::Refused;
         self.write(move |tx| end(tx, &claim, &ending)).await?;
         self.hint_room();
+        if refused {
+            self.hint(Queue::Dispatch);
+        }
         if follows {
             self.hint(Queue::Act);
         }

@@ -36,7 +36,7 @@ pub(crate) async fn packed(bytes: impl Into<Bytes>) -> Result<Packed, StoreError
         .map_err(|_| StoreError::unavailable("packing was cut short"))?
 }
 
-fn packed_here(bytes: &[u8]) -> Result<Packed, StoreError> {
+pub(crate) fn packed_here(bytes: &[u8]) -> Result<Packed, StoreError> {
     Ok(Packed {
         digest: Digest::of(bytes),
         size: bytes.len() as u64,

@@ -373,6 +373,7 @@ impl Store {
         self.hint(Queue::Act);
         if !cancelled.withdrawn.is_empty() {
             self.hint_room();
+            self.hint(Queue::Dispatch);
         }
         Ok(Committed {
             withdrawn: cancelled.withdrawn,

@@ -32,6 +32,7 @@
 //! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
 //! | `clone` | credentials of runs, from before they are made until they are gone |
+//! | `run_end` | a run's end, given to the plugin that started it |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
 //! | `blob`, `retention` | large things and how long things are kept |
@@ -68,6 +69,7 @@ mod project;
 mod retention;
 mod retry;
 mod run;
+mod run_end;
 mod state;
 mod store;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::blob;
 use crate::claim::{Queue, wake_lane};
 use crate::delivery::DeliveryKey;
 use crate::error::StoreError;
-use crate::{cancel, run};
+use crate::{cancel, run, run_end};
 
 /// Where an effect stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -186,6 +186,7 @@ pub(crate) fn enqueue(
                 let lane = effect_lane(order, None);
                 if insert(tx, order, &lane, origin, now)? {
                     run::insert(tx, order, started, &lane, origin, now)?;
+                    run_end::expect(tx, &order.id, started)?;
                     cancel::withdraw_late(tx, &order.id, started, &lane, origin, now)?;
                 }
             }

@@ -118,6 +118,10 @@ fn deliveries(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
 
 fn runs(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
     tx.execute(
+        "DELETE FROM run_ends WHERE run IN (SELECT id FROM runs WHERE finished = 1 AND finished_at < ?1 LIMIT ?2)",
+        params![cutoff, CHUNK],
+    )?;
+    tx.execute(
         "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished = 1 AND finished_at < ?1 LIMIT ?2)",
         params![cutoff, CHUNK],
     )

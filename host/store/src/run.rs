@@ -17,6 +17,7 @@ use crate::claim::{Queue, wake_lane};
 use crate::delivery::DeliveryKey;
 use crate::error::StoreError;
 use crate::outbox::{self, Origin};
+use crate::run_end;
 use crate::store::Store;
 use crate::{cancel, flow, keep};
 
@@ -244,11 +245,14 @@ pub(crate) fn end_unstarted(
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    tx.execute(
+    let ended = tx.execute(
         "UPDATE runs SET state = ?2, reason = ?3, finished = 1, finished_at = ?4 WHERE id = ?1 AND finished = 0",
         params![id, state.as_str(), reason, now],
-    )
-    .map(drop)
+    )?;
+    match ended {
+        0 => Ok(()),
+        _ => run_end::tell(tx, id, now),
+    }
 }
 
 /// Says why a run still waits.
@@ -368,6 +372,9 @@ fn observed(
     now: Timestamp,
 ) -> Result<Observed, StoreError> {
     let id = seen.id.hex();
+    if seen.state.is_final() {
+        run_end::hold(tx, &id, now)?;
+    }
     let start = hold_unseen(tx, &id, now)?;
     let row = tx.first(
         "SELECT state, reason, uid FROM runs WHERE id = ?1 AND cluster = ?2 FOR UPDATE",
@@ -418,6 +425,9 @@ fn observed(
         keep::prune(tx, &seen.id, now)?;
     }
     outbox::follow(tx, &seen.id, &seen.follow_ups, now)?;
+    if finished {
+        run_end::tell(tx, &id, now)?;
+    }
     Ok(Observed {
         news: true,
         wakes: true,
@@ -484,10 +494,14 @@ impl Store {
         seen: RunObservation,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        let ended = seen.state.is_final();
         let observed = self.write(move |tx| observed(tx, &seen, now)).await?;
         if observed.wakes {
             self.hint(Queue::Act);
             self.hint_room();
+        }
+        if observed.news && ended {
+            self.hint(Queue::Dispatch);
         }
         Ok(observed.news)
     }

@@ -17,6 +17,7 @@ mod model;
 mod people;
 mod postgres_only;
 mod receive;
+mod run_end;
 mod runs;
 mod server;
 mod starts;

@@ -21,6 +21,7 @@ mod receive;
 mod refusals;
 mod reload;
 mod retry;
+mod run_finished;
 mod secrets;
 mod shutdown;
 mod state;

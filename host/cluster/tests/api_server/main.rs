@@ -125,6 +125,7 @@ fn order(place: &TestPlace, effect: EffectId, spec: Value) -> RunOrder {
         queue: None,
         keep: None,
         secrets: Vec::new(),
+        end_at_depth: None,
     }
 }
 

@@ -72,6 +72,7 @@ fn order(effect: EffectId) -> RunOrder {
         queue: None,
         keep: None,
         secrets: Vec::new(),
+        end_at_depth: None,
     }
 }
 

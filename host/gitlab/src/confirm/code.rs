@@ -52,6 +52,7 @@ pub(super) async fn find(
             NoteTarget::Other(_) => None,
         },
         EventKind::Pipeline(pipeline) => pipeline.merge_request,
+        EventKind::Sweep(sweep) => sweep.merge_request.as_ref().map(|request| request.iid),
         _ => None,
     };
     if let Some(iid) = iid {

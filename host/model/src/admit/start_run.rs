@@ -12,6 +12,7 @@ use super::walk::{Fault, Walk};
 use super::{Context, RunOrder, clone, duration, label, manifest};
 use crate::effect::StartRun;
 use crate::grant::Grant;
+use crate::host_event::LONGEST_CHAIN;
 use crate::id::{CommitId, Digest, EffectId, RefName};
 use crate::lane::Lane;
 use crate::tenant::{Place, choose_place};
@@ -32,6 +33,7 @@ pub(super) fn judge(
 ) -> Result<RunOrder, Vec<Fault>> {
     let mut faults = unbuilt(start);
     faults.extend(limit_faults(start));
+    faults.extend(chain_fault(context));
     if !label::is_value(&start.pipeline) {
         faults.push(Fault::new(
             "pipeline",
@@ -117,6 +119,19 @@ pub(super) fn judge(
         queue: start.queue.clone(),
         keep: kept(start.keep, place),
         secrets: secrets.made,
+        end_at_depth: None,
+    })
+}
+
+/// A run that starts a run that starts a run comes to an end.
+fn chain_fault(context: Context<'_>) -> Option<Fault> {
+    let depth = context.event.kind.next_depth();
+    (depth > LONGEST_CHAIN).then(|| {
+        Fault::new(
+            "",
+            format!("{LONGEST_CHAIN} run-finished events led here, and no more may lead to a run"),
+            "let the plugin look at `depth` of the event and start nothing from there on",
+        )
     })
 }
 

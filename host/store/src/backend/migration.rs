@@ -18,6 +18,10 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("0020_flow", include_str!("../../migrations/0020_flow.sql")),
     (
+        "0040_run_finished",
+        include_str!("../../migrations/0040_run_finished.sql"),
+    ),
+    (
         "0060_clone",
         include_str!("../../migrations/0060_clone.sql"),
     ),

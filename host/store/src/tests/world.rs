@@ -196,6 +196,7 @@ pub(crate) fn start(delivery: &str, key: &str, c: char, branch: &str) -> Order {
         queue: None,
         keep: None,
         secrets: Vec::new(),
+        end_at_depth: None,
     };
     order(delivery, key, Task::StartRun(Box::new(run)))
 }

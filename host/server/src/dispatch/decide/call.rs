@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use penstock_gitlab::EventContext;
-use penstock_model::admit::{self, Admitted, Order, ProjectOf, admit};
+use penstock_model::admit::{self, Admitted, Order, ProjectOf, Task, admit};
 use penstock_model::effect::PluginError;
-use penstock_model::event::Event;
+use penstock_model::event::{Event, EventKind, RUN_FINISHED};
 use penstock_model::id::{CommitId, EffectId, EffectKey, Timestamp};
 use penstock_model::lane::Lane;
 use penstock_model::record::{DecisionRecord, Outcome};
@@ -18,7 +19,7 @@ use penstock_store::{Decision, PendingRoute, Settlement};
 
 use super::super::turns::Whose;
 use super::super::world::CallWorld;
-use super::super::{Delivery, Unconfirmed, confirmed, moved};
+use super::super::{Delivery, Source, Unconfirmed, confirmed, moved};
 use super::decision;
 use crate::config::{Mode, Route};
 use crate::host::Host;
@@ -67,8 +68,8 @@ pub(super) async fn prepare(
         live,
         instance,
         stored,
-        accepted,
-        ..
+        source,
+        parsed,
     } = delivery;
     let later = |why: String| NotNow::Later { why, after: None };
     let route = live
@@ -82,6 +83,11 @@ pub(super) async fn prepare(
                 pending.route
             ))
         })?;
+    if matches!(parsed.kind, EventKind::RunFinished(_)) && !route.on.contains(parsed.kind.word()) {
+        return Err(NotNow::NotMeant(
+            "the route takes no ends of runs any more".to_owned(),
+        ));
+    }
     let slot = live.plugin(&route.plugin).ok_or_else(|| {
         NotNow::Never(format!(
             "the configuration has no plugin `{}` any more",
@@ -175,14 +181,19 @@ pub(super) async fn prepare(
         kind: confirmed.kind,
     });
     let largest = loaded.plugin.limits().host_call_bytes;
+    let (body, headers) = match source {
+        Source::Hook(accepted) => (accepted.body().clone(), accepted.headers().to_vec()),
+        // There was no delivery.
+        Source::Host(_) => (Bytes::from_static(b"null"), Vec::new()),
+    };
     let world = CallWorld {
         store: host.store.clone(),
         client: instance.client.clone(),
         context: EventContext::new(Arc::clone(&event), own, largest),
         event: Arc::clone(&event),
         plugin: route.plugin.clone(),
-        body: accepted.body().clone(),
-        headers: accepted.headers().to_vec(),
+        body,
+        headers,
         json: tokio::sync::OnceCell::new(),
         places: places.clone(),
         largest,
@@ -252,7 +263,7 @@ impl Call {
         pending: &PendingRoute,
         record: DecisionRecord,
     ) -> Decision {
-        let (settlement, why, admitted) = match &record.outcome {
+        let (settlement, why, mut admitted) = match &record.outcome {
             Outcome::Plan(plan) => (Settlement::Decided, None, admit(plan, self.context())),
             Outcome::Error(PluginError::Source(problems)) => (
                 Settlement::Decided,
@@ -272,6 +283,7 @@ impl Call {
                 Admitted::default(),
             ),
         };
+        self.want_ends(&mut admitted);
         let mut orders = Vec::new();
         if self.route.mode == Mode::Act {
             orders.extend(match &why {
@@ -292,6 +304,19 @@ impl Call {
             state,
             orders,
             ..decision(delivery, pending, settlement, why)
+        }
+    }
+
+    /// The ends of runs come back to the plugin where its route takes them.
+    fn want_ends(&self, admitted: &mut Admitted) {
+        if !self.route.on.contains(RUN_FINISHED) {
+            return;
+        }
+        let depth = self.event.kind.next_depth();
+        for order in &mut admitted.orders {
+            if let Task::StartRun(run) = &mut order.task {
+                run.end_at_depth = Some(depth);
+            }
         }
     }
 
