@@ -19,6 +19,7 @@ mod process;
 mod replicas;
 mod start;
 mod sustained;
+mod tenants;
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub enum Name {
     Pac,
     /// One tenant's wait for its runs while another sends 10,000 deliveries, against alone.
     Fair,
+    /// Cost of a delivery with 1,000 tenants against one.
+    Tenants,
 }
 
 /// Measures, with this binary `penstock`; faults last so long.
@@ -76,5 +79,6 @@ pub async fn measure(name: Name, penstock: &Path, faults: Duration) -> Vec<Figur
         Name::Start => start::measure(penstock).await,
         Name::Pac => pac::measure(penstock).await,
         Name::Fair => fair::measure(penstock).await,
+        Name::Tenants => tenants::measure(penstock).await,
     }
 }

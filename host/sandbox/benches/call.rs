@@ -480,7 +480,7 @@ fn main() {
                 figure("call: ours, median", admitted, "us", None, None),
                 figure("call: ours from another runtime, median", across, "us", None, None),
             ],
-            "command": format!("cargo bench -p penstock-sandbox --bench call -- --pairs {pairs} --output json"),
+            "command": "cargo xtask measure call",
             "machine": format!("{} cores, {}", std::thread::available_parallelism().map_or(0, usize::from), std::env::consts::ARCH),
         });
         println!("{figures}");

@@ -1,11 +1,12 @@
 //! A loaded plugin and its calls.
 //!
 //! A call waits for one of the plugin's own slots, then for one of all plugins', and then runs on the guests' threads. Its clock starts when it has both.
-//! Whoever holds something that others need meanwhile takes a [`Slot`] first, which never waits.
+//! Whoever holds something that others need meanwhile takes a [`Slot`] first, and says how long it would wait for one.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use penstock_model::effect::Problem;
 use penstock_model::event::Event;
@@ -74,7 +75,12 @@ struct Loaded {
     grants: Grants,
     compiled: Arc<Compiled>,
     slots: Arc<Semaphore>,
+    /// The right to wait for a slot in [`Plugin::slot_within`].
+    waiting: Semaphore,
 }
+
+/// So many wait for a slot of one plugin beside the calls that run: more would only hold up whoever asks.
+const WAITING: usize = 32;
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -103,6 +109,7 @@ impl Plugin {
             grants,
             compiled,
             slots,
+            waiting: Semaphore::new(WAITING),
         }))
     }
 
@@ -157,6 +164,15 @@ impl Plugin {
     /// A slot for one call, if one is free now: it never waits. None: the plugin has as many calls as it may, or all plugins together have.
     pub fn slot(&self) -> Option<Slot> {
         Slot::free(&self.0.slots, &self.0.engine.0.slots)
+    }
+
+    /// A slot for one call, waited for no longer than `patience`. None: it took longer, or so many wait for this plugin already that it would.
+    pub async fn slot_within(&self, patience: Duration) -> Option<Slot> {
+        if let Some(slot) = self.slot() {
+            return Some(slot);
+        }
+        let _waiting = self.0.waiting.try_acquire().ok()?;
+        tokio::time::timeout(patience, self.wait()).await.ok()?.ok()
     }
 
     /// [`Plugin::decide`] without waiting: in a slot that [`Plugin::slot`] of this plugin gave. The slot is given back when the call has ended, or this

@@ -12,7 +12,7 @@ use penstock_model::admit::{
 };
 use penstock_model::id::{EffectId, InstanceName, Timestamp};
 use penstock_model::run::RunState;
-use penstock_store::{ActError, Claim, CreatedRun, Effect};
+use penstock_store::{ActError, Claim, CreatedRun, Effect, Onward, Then};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -25,22 +25,40 @@ use crate::live::{Instance, Live};
 use crate::status::{self, News};
 
 /// Works through one lane until nothing of it is due.
-pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> After {
-    while !stop.is_cancelled() {
-        let effect = match host.store.next_effect(&claim, Timestamp::now()).await {
-            Ok(Some(effect)) => effect,
-            Ok(None) => return After::GiveBack,
-            Err(error) => {
-                tracing::warn!(%error, lane = claim.lane, "could not read the next effect of a lane");
-                return After::GiveBackLater;
-            }
+pub async fn lane(
+    host: Arc<Host>,
+    claim: Claim,
+    first: Option<Effect>,
+    stop: CancellationToken,
+) -> After {
+    let mut next = first;
+    loop {
+        let effect = match next.take() {
+            // It was handed out: it is carried out whatever else happens.
+            Some(effect) => effect,
+            None if stop.is_cancelled() => return After::GiveBack,
+            None => match host.store.next_effect(&claim, Timestamp::now()).await {
+                Ok(Some(effect)) => effect,
+                Ok(None) => return After::GiveBack,
+                Err(error) => {
+                    tracing::warn!(%error, lane = claim.lane, "could not read the next effect of a lane");
+                    return After::GiveBackLater;
+                }
+            },
+        };
+        let then = if stop.is_cancelled() {
+            Then::GiveBack
+        } else {
+            Then::GoOn
         };
         let span = tracing::info_span!(
             "act", delivery.id = %effect.delivery.id, effect.id = %effect.order.id, effect.kind = kind(&effect.order)
         );
-        match step(&host, &claim, effect).instrument(span).await {
+        match step(&host, &claim, effect, then).instrument(span).await {
+            Ok(Onward::Next(effect)) => next = Some(effect),
+            Ok(Onward::GivenBack) => return After::GivenBack,
             // The watch may have seen the run before its creation was told of: then it is settled already.
-            Ok(()) | Err(ActError::NotWaiting { .. }) => {}
+            Ok(Onward::Stays) | Err(ActError::NotWaiting { .. }) => {}
             Err(error) => {
                 tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
                 // The order may have been carried out and its end not kept: given back now, a cancel would take it for not begun.
@@ -48,7 +66,6 @@ pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> Aft
             }
         }
     }
-    After::GiveBack
 }
 
 /// The cluster crate's word for a denial by RBAC.
@@ -73,7 +90,12 @@ enum Tried {
     Never(String),
 }
 
-async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError> {
+async fn step(
+    host: &Host,
+    claim: &Claim,
+    effect: Effect,
+    then: Then,
+) -> Result<Onward<Effect>, ActError> {
     let live = host.live();
     let tried = match &effect.order.task {
         Task::StartRun(order) => {
@@ -100,11 +122,11 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
     match tried {
         Tried::Done(result) => {
             count("done");
-            store.effect_done(claim, &id, result, now).await
+            store.effect_done_then(claim, &id, result, then, now).await
         }
         Tried::Created(run) => {
             count("done");
-            store.run_created(claim, *run, now).await.map(|_| ())
+            store.run_created_then(claim, *run, then, now).await
         }
         Tried::Again { why, .. }
             if effect
@@ -121,6 +143,7 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
             store
                 .effect_dead(claim, &id, &why, told(&effect.order, &said), now)
                 .await
+                .map(|()| Onward::Stays)
         }
         Tried::Again { why, after } => {
             count("again");
@@ -129,6 +152,7 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
             store
                 .effect_retry(claim, &id, now.plus(pause), &why, now)
                 .await
+                .map(|()| Onward::Stays)
         }
         Tried::Never(why) => {
             count("refused");
@@ -136,6 +160,7 @@ async fn step(host: &Host, claim: &Claim, effect: Effect) -> Result<(), ActError
             store
                 .effect_refused(claim, &id, &why, told(&effect.order, &why), now)
                 .await
+                .map(|()| Onward::Stays)
         }
     }
 }

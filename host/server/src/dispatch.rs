@@ -21,7 +21,9 @@ use penstock_model::id::{
     CommitId, DeliveryId, EffectId, EffectKey, RouteName, TenantName, Timestamp,
 };
 use penstock_model::scope::Project;
-use penstock_store::{Claim, LaneError, Pending, PendingRoute, Pinned, StoredDelivery};
+use penstock_store::{
+    Claim, LaneError, Onward, Pending, PendingRoute, Pinned, StoredDelivery, Then,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -34,20 +36,26 @@ use crate::status;
 pub use turns::Turns;
 
 /// Works through one lane until nothing is left to decide in it.
-pub async fn lane(host: Arc<Host>, claim: Claim, stop: CancellationToken) -> After {
+pub async fn lane(host: Arc<Host>, claim: Claim, first: Pending, stop: CancellationToken) -> After {
+    let mut next = Some(first);
     while !stop.is_cancelled() {
-        let pending = match host.store.head(&claim, Timestamp::now()).await {
-            Ok(Some(pending)) => pending,
-            Ok(None) => return After::GiveBack,
-            Err(error) => {
-                tracing::warn!(%error, lane = claim.lane, "could not read the head of a lane");
-                return After::GiveBackLater;
-            }
+        let pending = match next.take() {
+            Some(pending) => pending,
+            None => match host.store.head(&claim, Timestamp::now()).await {
+                Ok(Some(pending)) => pending,
+                Ok(None) => return After::GiveBack,
+                Err(error) => {
+                    tracing::warn!(%error, lane = claim.lane, "could not read the head of a lane");
+                    return After::GiveBackLater;
+                }
+            },
         };
         let span = tracing::info_span!("dispatch", delivery.id = %pending.delivery.key.id);
         match step(&host, &claim, pending).instrument(span).await {
-            Ok(Next::Go) => {}
-            Ok(Next::Rest) => return After::GiveBackLater,
+            Ok(Some(Onward::Stays)) => {}
+            Ok(Some(Onward::Next(pending))) => next = Some(pending),
+            Ok(Some(Onward::GivenBack)) => return After::GivenBack,
+            Ok(None) => return After::GiveBackLater,
             Err(error) => {
                 tracing::warn!(%error, lane = claim.lane, "a lane is left as it is");
                 return After::GiveBackLater;
@@ -116,18 +124,17 @@ enum Source {
     Host(Box<HostEvent>),
 }
 
-/// Whether the lane goes on.
-enum Next {
-    Go,
-    /// Memory is short: the lane rests.
-    Rest,
-}
-
-async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next, LaneError> {
+/// Does the next thing, and says what became of the lane; none: memory is short, and the lane rests.
+async fn step(
+    host: &Arc<Host>,
+    claim: &Claim,
+    pending: Pending,
+) -> Result<Option<Onward<Pending>>, LaneError> {
     let Pending {
-        delivery: stored,
+        delivery: mut stored,
         routed,
-        routes,
+        mut routes,
+        behind,
         tries,
         first_tried_at,
     } = pending;
@@ -140,44 +147,63 @@ async fn step(host: &Arc<Host>, claim: &Claim, pending: Pending) -> Result<Next,
             key.instance
         );
         host.store.unrouted(claim, &key, &why, now).await?;
-        return Ok(Next::Go);
+        return Ok(Some(Onward::Stays));
     };
     // Bodies that are being decided share a budget too: a thousand large ones must not be in memory at once.
     let Ok(_share) = host.bodies.take(stored.body_size).await else {
-        return Ok(Next::Rest);
+        return Ok(None);
     };
-    let body = host.store.body(&key).await?;
+    let body = match stored.body.take() {
+        Some(body) => Some(body),
+        None => host.store.body(&key).await?,
+    };
     let delivery = match read(live, instance, stored, body) {
         Ok(delivery) => delivery,
         Err(why) => {
             tracing::warn!(why, "a delivery can't be read; it is kept and shown");
             host.store.unreadable(claim, &key, &why, now).await?;
-            return Ok(Next::Go);
+            return Ok(Some(Onward::Stays));
         }
     };
-    if routed {
-        for route in routes {
-            // One that waits does not hold up the others: the store brings it back when it is due.
-            decide::route(host, claim, &delivery, &route).await?;
+    let mut unwritten = None;
+    if !routed {
+        let names = match find_routes(&delivery).await {
+            Ok(names) => names,
+            Err(NoRoute::Settled(why)) => {
+                tracing::info!(why, "a delivery leads to no plugin");
+                host.store.unrouted(claim, &key, &why, now).await?;
+                return Ok(Some(Onward::Stays));
+            }
+            Err(NoRoute::Away { why, after }) => {
+                let wait = Wait {
+                    tries,
+                    first_tried_at,
+                    after,
+                };
+                postpone(host, claim, &delivery, None, &why, wait).await?;
+                return Ok(Some(Onward::Stays));
+            }
+        };
+        if names.iter().any(|name| behind.contains(name)) {
+            // An earlier delivery goes first on one of them: the store says when each is due.
+            host.store.route(claim, &key, names, now).await?;
+            return Ok(Some(Onward::Stays));
         }
-        return Ok(Next::Go);
+        routes = names.iter().cloned().map(PendingRoute::first).collect();
+        unwritten = Some(names);
     }
-    match find_routes(&delivery).await {
-        Ok(names) => host.store.route(claim, &key, names, now).await?,
-        Err(NoRoute::Settled(why)) => {
-            tracing::info!(why, "a delivery leads to no plugin");
-            host.store.unrouted(claim, &key, &why, now).await?;
-        }
-        Err(NoRoute::Away { why, after }) => {
-            let wait = Wait {
-                tries,
-                first_tried_at,
-                after,
-            };
-            postpone(host, claim, &delivery, None, &why, wait).await?;
-        }
+    let mut onward = Onward::Stays;
+    let count = routes.len();
+    for (n, route) in routes.iter().enumerate() {
+        let then = if n + 1 == count {
+            Then::GoOn
+        } else {
+            Then::Stay
+        };
+        // One that waits does not hold up the others: the store brings it back when it is due.
+        onward = decide::route(host, claim, &delivery, route, &mut unwritten, then).await?;
     }
-    Ok(Next::Go)
+    Ok(Some(onward))
 }
 
 /// Reads what the store kept into a typed delivery.

@@ -13,6 +13,7 @@ use crate::budget::ByteBudget;
 use crate::config::{Config, StoreConfig};
 use crate::dispatch::Turns;
 use crate::live::Live;
+use crate::looks::Looks;
 use crate::metrics::Metrics;
 
 /// The hidden subcommand under which this program compiles one plugin and ends.
@@ -28,6 +29,8 @@ pub struct Host {
     pub bodies: ByteBudget,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What was last seen of the store by those who ask from outside.
+    pub looks: Looks,
     /// Turns of calls that share a plugin's state.
     pub turns: Turns,
     /// This process among others, for claims.
@@ -57,6 +60,7 @@ impl Host {
             engine,
             bodies,
             metrics,
+            looks: Looks::default(),
             turns: Turns::default(),
             worker: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             live: ArcSwap::from_pointee(live),

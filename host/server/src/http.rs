@@ -1,14 +1,13 @@
 //! What is served over HTTP: the hooks, the metrics, the two questions of an orchestrator, the pages of runs, and the deliveries for whoever holds the API's token.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use penstock_model::id::{DeliveryId, InstanceName, Timestamp};
+use penstock_model::id::{DeliveryId, InstanceName};
 use penstock_model::secret::Secret;
 use penstock_store::DeliveryFilter;
 use serde::Deserialize;
@@ -18,12 +17,8 @@ use tower_http::trace::TraceLayer;
 use crate::budget::ByteBudget;
 use crate::explain;
 use crate::host::Host;
-use crate::metrics::Standing;
 use crate::page;
 use crate::receive::{Receiver, receive};
-
-/// How long readiness waits for the store.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Everything that this process serves; hooks only if it receives.
 pub fn router(host: Arc<Host>, receives: bool) -> Router {
@@ -62,45 +57,21 @@ fn span(request: &axum::extract::Request) -> tracing::Span {
 
 /// Ready means that a delivery could be taken in: the store is writable and a configuration is in force. Plugins, clusters and GitLab have no part in it.
 async fn ready(State(host): State<Arc<Host>>) -> Response {
-    match tokio::time::timeout(STORE_PATIENCE, host.store.writable()).await {
-        Ok(Ok(())) => "ok".into_response(),
-        Ok(Err(error)) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the store is not writable: {error}"),
-        )
-            .into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer").into_response(),
+    match host.looks.ready(&host.store).await {
+        Ok(()) => "ok".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why.to_string()).into_response(),
     }
 }
 
 async fn metrics(State(host): State<Arc<Host>>) -> Response {
-    let standing = match host.store.figures().await {
-        Ok(figures) => {
-            let now = Timestamp::now();
-            let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
-            let counts = |counts: &std::collections::BTreeMap<String, u64>| {
-                let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-                counts
-                    .iter()
-                    .map(|(state, count)| (state.clone(), signed(*count)))
-                    .collect()
-            };
-            Standing {
-                oldest_delivery: age(figures.oldest_undecided),
-                oldest_effect: age(figures.oldest_effect),
-                runs: counts(&figures.runs),
-                deliveries: counts(&figures.deliveries),
-                dead_effects: i64::try_from(figures.dead_effects).unwrap_or(i64::MAX),
-            }
+    match host.looks.standing(&host.store).await {
+        Ok(standing) => {
+            let text = host.metrics.render(&standing);
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
-        Err(error) => {
-            tracing::warn!(%error, "the store's figures are missing from the metrics");
-            return (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer").into_response();
-        }
-    };
-    let text = host.metrics.render(&standing);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why.to_string()).into_response(),
+    }
 }
 
 /// The API is served to whoever holds its token, and to nobody where none is configured.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use penstock_model::id::Timestamp;
-use penstock_store::{Caps, Claim, Queue, Store};
+use penstock_store::{Claim, Drawn, Queue, Store, StoreError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ pub struct Lanes {
     pub ttl: Duration,
     /// How often is looked without a hint.
     pub poll: Duration,
+    /// The least time between two draws: one draw for several lanes costs little more than one for one.
+    pub gather: Duration,
     /// How long work may go on after the signal to stop.
     pub patience: Duration,
     /// What becomes of the claims of work that was cut off then.
@@ -42,6 +44,8 @@ pub enum After {
     GiveBack,
     /// It could not go on (the store did not answer): others may have the lane in a second.
     GiveBackLater,
+    /// It was given back in the transaction of the last answer.
+    GivenBack,
     /// Something was begun whose end nobody knows: the claim ends by itself, and whoever has the lane then finds out.
     Lapse,
 }
@@ -53,11 +57,18 @@ type Held = Arc<Mutex<HashMap<String, Claim>>>;
 
 /// Works until `stop`, then finishes what is in hand or gives it back.
 ///
-/// `work` is given a claim and returns when nothing is left to do in the lane, or when it was told to stop. Work that does not return in time is cut off; what
+/// `draw` draws lanes of this queue, at most so many. `work` is given a claim with what is first in its lane, and returns when nothing is left to do in the lane, or when it was told to stop. Work that does not return in time is cut off; what
 /// becomes of its claims then is what `cut` says.
-pub async fn run<F, W>(store: Store, lanes: Lanes, stop: CancellationToken, work: F)
-where
-    F: Fn(Claim) -> W,
+pub async fn run<T, D, R, F, W>(
+    store: Store,
+    lanes: Lanes,
+    stop: CancellationToken,
+    draw: D,
+    work: F,
+) where
+    D: Fn(u32) -> R,
+    R: Future<Output = Result<Vec<Drawn<T>>, StoreError>>,
+    F: Fn(Claim, T) -> W,
     W: Future<Output = After> + Send + 'static,
 {
     let wake = store.wake(lanes.queue);
@@ -66,19 +77,26 @@ where
     let mut tasks = JoinSet::new();
     while !stop.is_cancelled() {
         while tasks.try_join_next().is_some() {}
+        let begun = tokio::time::Instant::now();
         let free = lanes
             .at_once
             .saturating_sub(u32::try_from(tasks.len()).unwrap_or(u32::MAX));
-        let claims = claim(&store, &lanes, free).await;
-        let full = u32::try_from(claims.len()).unwrap_or(u32::MAX) >= free;
-        let none = claims.is_empty();
-        for claim in claims {
+        let drawn = match free {
+            0 => Vec::new(),
+            free => draw(free).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, queue = ?lanes.queue, "no lane could be claimed; looking again");
+                Vec::new()
+            }),
+        };
+        let full = u32::try_from(drawn.len()).unwrap_or(u32::MAX) >= free;
+        let none = drawn.is_empty();
+        for Drawn { claim, first } in drawn {
             let task = one(
                 store.clone(),
                 claim.clone(),
                 lanes.ttl,
                 Arc::clone(&held),
-                work(claim),
+                work(claim, first),
             );
             let freed = Arc::clone(&freed);
             tasks.spawn(async move {
@@ -100,6 +118,7 @@ where
                 () = tokio::time::sleep(lanes.poll) => {}
             }
         }
+        tokio::time::sleep_until(begun + lanes.gather).await;
     }
     let finish = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(lanes.patience, finish).await.is_err() {
@@ -113,32 +132,6 @@ where
         tracing::warn!(lanes = left.len(), queue = ?lanes.queue, "left lanes that were not finished in time");
         for claim in left {
             leave(&store, claim, lanes.cut).await;
-        }
-    }
-}
-
-async fn claim(store: &Store, lanes: &Lanes, free: u32) -> Vec<Claim> {
-    if free == 0 {
-        return Vec::new();
-    }
-    let caps = Caps {
-        per_tenant: lanes.per_tenant,
-    };
-    match store
-        .claim(
-            lanes.queue,
-            &lanes.worker,
-            lanes.ttl,
-            caps,
-            free,
-            Timestamp::now(),
-        )
-        .await
-    {
-        Ok(claims) => claims,
-        Err(error) => {
-            tracing::warn!(%error, queue = ?lanes.queue, "no lane could be claimed; looking again");
-            Vec::new()
         }
     }
 }
@@ -194,7 +187,7 @@ async fn leave(store: &Store, claim: Claim, after: After) {
     let not_before = match after {
         After::GiveBack => None,
         After::GiveBackLater => Some(now.plus(REST)),
-        After::Lapse => return,
+        After::GivenBack | After::Lapse => return,
     };
     let lane = claim.lane.clone();
     if let Err(error) = store.release(claim, not_before, now).await {

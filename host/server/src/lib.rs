@@ -33,6 +33,7 @@ pub mod lanes;
 pub mod listen;
 pub mod live;
 pub mod log;
+pub mod looks;
 pub mod metrics;
 pub mod page;
 pub mod plugins;

@@ -9,9 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use penstock_model::effect::Problem;
 use penstock_model::id::Digest;
-use penstock_sandbox::{Engine, Kind, Plugin, SettingsError};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use penstock_sandbox::{Engine, Kind, Plugin, SettingsError, Slot};
 
 use crate::config::PluginConfig;
 
@@ -19,13 +17,12 @@ use crate::config::PluginConfig;
 pub struct PluginSlot {
     config: PluginConfig,
     state: RwLock<State>,
-    hands: Arc<Semaphore>,
     put_off: AtomicU32,
     kept: AtomicBool,
 }
 
-/// Beside the calls that may run, so many may wait for a slot: more would only hold up other plugins.
-const WAITING: u32 = 4;
+/// How long a delivery waits for a slot of its plugin, with a lane in hand that others could use.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a route is put off whose plugin is busy, for each eight that were put off before it.
 const PAUSE: Duration = Duration::from_millis(250);
 /// And at most.
@@ -60,11 +57,9 @@ pub enum NotReady {
 impl PluginSlot {
     /// A plugin that is yet to be loaded.
     pub fn new(config: PluginConfig) -> Self {
-        let hands = config.limits.concurrency.saturating_add(WAITING);
         Self {
             config,
             state: RwLock::new(State::Loading),
-            hands: Arc::new(Semaphore::new(hands as usize)),
             put_off: AtomicU32::new(0),
             kept: AtomicBool::new(false),
         }
@@ -75,18 +70,18 @@ impl PluginSlot {
         &self.config
     }
 
-    /// The right to call it or to wait for its slot; none: enough others do.
-    pub fn hand(&self) -> Option<OwnedSemaphorePermit> {
-        let hand = Arc::clone(&self.hands).try_acquire_owned().ok()?;
+    /// The right to make a call; none: it has enough to do.
+    pub async fn turn(&self, loaded: &Loaded) -> Option<Slot> {
+        let slot = loaded.plugin.slot_within(PATIENCE).await?;
         self.put_off
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 count.checked_sub(1)
             })
             .ok();
-        Some(hand)
+        Some(slot)
     }
 
-    /// How long to put a route off that found no hand: the longer, the more were put off.
+    /// How long to put a route off that got no slot: the longer, the more were put off.
     pub fn pause(&self) -> Duration {
         let before = self.put_off.fetch_add(1, Ordering::Relaxed);
         PAUSE.saturating_mul(1 + before / 8).min(LONGEST_PAUSE)

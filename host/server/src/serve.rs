@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use penstock_model::id::Timestamp;
-use penstock_store::{Ages, Queue};
+use penstock_store::{Ages, Caps, Queue};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -131,6 +131,7 @@ fn work(
         per_tenant: 48,
         ttl: Duration::from_secs(30),
         poll: Duration::from_millis(250),
+        gather: Duration::from_millis(5),
         patience: PATIENCE,
         cut: match queue {
             // A decision is committed whole or not at all.
@@ -142,16 +143,28 @@ fn work(
     async move {
         let store = host.store.clone();
         let ended = stop.clone();
+        let caps = Caps {
+            per_tenant: lanes.per_tenant,
+        };
+        let (worker, ttl) = (lanes.worker.clone(), lanes.ttl);
         match queue {
             Queue::Dispatch => {
-                lanes::run(store, lanes, stop, |claim| {
-                    dispatch::lane(Arc::clone(&host), claim, ended.clone())
+                let draw = |most| {
+                    host.store
+                        .draw_deliveries(&worker, ttl, caps, most, Timestamp::now())
+                };
+                lanes::run(store, lanes, stop, draw, |claim, first| {
+                    dispatch::lane(Arc::clone(&host), claim, first, ended.clone())
                 })
                 .await;
             }
             Queue::Act => {
-                lanes::run(store, lanes, stop, |claim| {
-                    act::lane(Arc::clone(&host), claim, ended.clone())
+                let draw = |most| {
+                    host.store
+                        .draw_effects(&worker, ttl, caps, most, Timestamp::now())
+                };
+                lanes::run(store, lanes, stop, draw, |claim, first| {
+                    act::lane(Arc::clone(&host), claim, first, ended.clone())
                 })
                 .await;
             }

@@ -2,14 +2,18 @@
 //!
 //! Every answer is fenced by the claim and is written once: an effect that is done, refused, dead or withdrawn is not answered again.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
 use penstock_model::admit::{Order, Task};
 use penstock_model::flow::{Flow, FlowLimits};
 use penstock_model::id::{Digest, EffectId, RouteName, Timestamp};
 use penstock_model::run::RunState;
 
 use crate::backend::Tx;
+use crate::backend::dialect::Dialect;
 use crate::backend::value::params;
-use crate::claim::{Claim, Queue, fence};
+use crate::claim::{Claim, First, Onward, Queue, Then, fence, go_on, opened};
 use crate::delivery::DeliveryKey;
 use crate::error::{LaneError, StoreError, failures};
 use crate::flow::{self, Room, Start};
@@ -100,22 +104,58 @@ impl From<LaneError> for ActError {
     }
 }
 
-fn next_effect(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Effect>, StoreError> {
+/// An effect that was taken up, its order packed.
+pub(crate) struct Packed {
+    id: String,
+    content: Vec<u8>,
+    delivery: DeliveryKey,
+    route: RouteName,
+    attempt: u32,
+    tries: u32,
+    first_tried_at: Option<Timestamp>,
+    created_at: Timestamp,
+    /// It starts a run.
+    starts: bool,
+    /// The order, if it was read already.
+    order: Option<Order>,
+}
+
+impl Packed {
+    /// Reads the order.
+    pub(crate) fn open(self) -> Result<Effect, StoreError> {
+        let order = match self.order {
+            Some(order) => order,
+            None => read_order(&self.content, &self.id)?,
+        };
+        Ok(Effect {
+            order,
+            delivery: self.delivery,
+            route: self.route,
+            attempt: self.attempt,
+            tries: self.tries,
+            first_tried_at: self.first_tried_at,
+            created_at: self.created_at,
+        })
+    }
+}
+
+/// What a lane has to carry out first.
+fn look(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<First<Packed>, StoreError> {
     let first = tx.first(
-        "SELECT next_at, id, content, instance, delivery, route, attempt, tries, first_tried_at, created_at FROM effects \
-         WHERE lane = ?1 AND state = 'waiting' AND overtakes < 2 ORDER BY overtakes, seq LIMIT 1",
+        "SELECT next_at, id, content, instance, delivery, route, attempt, tries, first_tried_at, created_at, kind \
+         FROM effects WHERE lane = ?1 AND state = 'waiting' AND overtakes < 2 ORDER BY overtakes, seq LIMIT 1",
         params![lane],
     )?;
     let Some(mut row) = first else {
-        return Ok(None);
+        return Ok(First::NotBefore(None));
     };
-    if row.opt_time()?.unwrap_or_default() > now {
-        return Ok(None);
+    let next_at = row.opt_time()?.unwrap_or_default();
+    if next_at > now {
+        return Ok(First::NotBefore(Some(next_at)));
     }
-    let id = row.text()?;
-    let content = row.bytes()?;
-    Ok(Some(Effect {
-        order: read_order(&content, &id)?,
+    Ok(First::Due(Packed {
+        id: row.text()?,
+        content: row.bytes()?,
         delivery: DeliveryKey {
             instance: row.text()?.into(),
             id: row.text()?.into(),
@@ -125,7 +165,69 @@ fn next_effect(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Eff
         tries: row.small()?,
         first_tried_at: row.opt_time()?,
         created_at: row.time()?,
+        starts: row.text()? == "start-run",
+        order: None,
     }))
+}
+
+/// What takes effects up among other work of a transaction.
+pub(crate) struct Hands {
+    limits: Arc<FlowLimits>,
+    /// A start found no room.
+    lined_up: Cell<bool>,
+}
+
+impl Hands {
+    pub(crate) fn new(limits: &Arc<FlowLimits>) -> Self {
+        Self {
+            limits: Arc::clone(limits),
+            lined_up: Cell::new(false),
+        }
+    }
+
+    /// Takes up what a lane has to carry out first; a start that finds no room makes way for the next. None: it is one that must
+    /// be taken up in a transaction of its own.
+    pub(crate) fn take_up(
+        &self,
+        tx: &mut dyn Tx,
+        lane: &str,
+        now: Timestamp,
+    ) -> Result<First<Option<Packed>>, StoreError> {
+        loop {
+            let mut packed = match look(tx, lane, now)? {
+                First::Due(packed) => packed,
+                First::NotBefore(ready_at) => return Ok(First::NotBefore(ready_at)),
+            };
+            if !packed.starts {
+                return Ok(First::Due(Some(packed)));
+            }
+            let order = read_order(&packed.content, &packed.id)?;
+            let Task::StartRun(run) = &order.task else {
+                return Ok(First::Due(Some(packed)));
+            };
+            let start = Start {
+                id: order.id,
+                flow: Flow::from(run.as_ref()),
+            };
+            // Whoever counts in Postgres holds no row before it may count.
+            if tx.dialect() == Dialect::Postgres && !flow::is_free(&start, &self.limits) {
+                return Ok(First::Due(None));
+            }
+            match flow::hand_out(tx, &start, lane, &self.limits, now)? {
+                Room::Found => {
+                    packed.order = Some(order);
+                    return Ok(First::Due(Some(packed)));
+                }
+                Room::None => self.lined_up.set(true),
+                Room::Gone => {}
+            }
+        }
+    }
+
+    /// A start found no room and waits in its line.
+    pub(crate) fn lined_up(&self) -> bool {
+        self.lined_up.get()
+    }
 }
 
 /// Marks that a run's creation is in a worker's hands, before it is: who withdraws the run from now on orders a stop too. One
@@ -279,6 +381,24 @@ fn created(
     }
 }
 
+/// What the lane has next, after an answer that found the claim unchanged; and whether a start found no room.
+fn onward(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    limits: &Arc<FlowLimits>,
+    then: Then,
+    now: Timestamp,
+) -> Result<(Onward<Packed>, bool), ActError> {
+    let hands = Hands::new(limits);
+    let look = |tx: &mut dyn Tx, claim: &Claim| hands.take_up(tx, &claim.lane, now);
+    let onward = match go_on(tx, claim, then, now, look)? {
+        Onward::Next(Some(packed)) => Onward::Next(packed),
+        Onward::Next(None) | Onward::Stays => Onward::Stays,
+        Onward::GivenBack => Onward::GivenBack,
+    };
+    Ok((onward, hands.lined_up()))
+}
+
 /// Writes down a run that was created, and what follows unless the watch has told more already.
 fn recorded(tx: &mut dyn Tx, run: &CreatedRun, now: Timestamp) -> Result<Created, ActError> {
     if run::created(tx, run, now)? {
@@ -301,12 +421,12 @@ impl Store {
     ) -> Result<Option<Effect>, StoreError> {
         loop {
             let lane = claim.lane.clone();
-            let next = self.read(move |tx| next_effect(tx, &lane, now)).await?;
-            let Some(effect) = &next else {
-                return Ok(None);
+            let effect = match self.read(move |tx| look(tx, &lane, now)).await? {
+                First::Due(packed) => packed.open()?,
+                First::NotBefore(_) => return Ok(None),
             };
             let Task::StartRun(run) = &effect.order.task else {
-                return Ok(next);
+                return Ok(Some(effect));
             };
             let start = Start {
                 id: effect.order.id,
@@ -317,7 +437,7 @@ impl Store {
                 .write(move |tx| hand_out(tx, &held, &start, &limits, now))
                 .await
             {
-                Ok(Room::Found) => return Ok(next),
+                Ok(Room::Found) => return Ok(Some(effect)),
                 Ok(Room::None) => self.hint_room(),
                 // Withdrawn, or seen in its cluster, a moment ago.
                 Ok(Room::Gone) => {}
@@ -325,6 +445,40 @@ impl Store {
                 Err(LaneError::Fenced { .. } | LaneError::NotFound { .. }) => return Ok(None),
             }
         }
+    }
+
+    /// An effect is done; in the same transaction the lane goes on as `then` says. What is next was taken up as by
+    /// [`Store::next_effect`].
+    ///
+    /// # Errors
+    /// As [`Store::effect_done`]; then the lane is still held.
+    pub async fn effect_done_then(
+        &self,
+        claim: &Claim,
+        id: &EffectId,
+        result: serde_json::Value,
+        then: Then,
+        now: Timestamp,
+    ) -> Result<Onward<Effect>, ActError> {
+        let ending = Ending {
+            id: *id,
+            state: EffectState::Done,
+            why: None,
+            result: Some(result.to_string()),
+            follow_ups: Vec::new(),
+            now,
+        };
+        let (held, limits) = (claim.clone(), self.flow_limits());
+        let (onward, lined_up) = self
+            .write(move |tx| {
+                end(tx, &held, &ending)?;
+                onward(tx, &held, &limits, then, now)
+            })
+            .await?;
+        if lined_up {
+            self.hint_room();
+        }
+        Ok(opened(claim, onward, Packed::open))
     }
 
     async fn effect_ends(&self, claim: &Claim, ending: Ending) -> Result<(), ActError> {
@@ -477,5 +631,31 @@ impl Store {
         let made = self.write(move |tx| created(tx, &claim, &run, now)).await?;
         self.hint(Queue::Act);
         Ok(made)
+    }
+
+    /// As [`Store::run_created`]; in the same transaction the lane goes on as `then` says. What is next was taken up as by
+    /// [`Store::next_effect`].
+    ///
+    /// # Errors
+    /// As [`Store::run_created`]; then the lane is still held.
+    pub async fn run_created_then(
+        &self,
+        claim: &Claim,
+        run: CreatedRun,
+        then: Then,
+        now: Timestamp,
+    ) -> Result<Onward<Effect>, ActError> {
+        let (held, limits) = (claim.clone(), self.flow_limits());
+        let (onward, lined_up) = self
+            .write(move |tx| {
+                created(tx, &held, &run, now)?;
+                onward(tx, &held, &limits, then, now)
+            })
+            .await?;
+        if lined_up {
+            self.hint_room();
+        }
+        self.hint(Queue::Act);
+        Ok(opened(claim, onward, Packed::open))
     }
 }

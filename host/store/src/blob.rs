@@ -1,7 +1,12 @@
 //! Large things, named by the sha256 of what they are, packed, stored once.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use penstock_model::id::{Digest, Timestamp};
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{compress_bound, get_frame_content_size};
 
 use crate::backend::Tx;
 use crate::backend::value::params;
@@ -44,29 +49,72 @@ pub(crate) fn packed_here(bytes: &[u8]) -> Result<Packed, StoreError> {
     })
 }
 
+thread_local! {
+    /// To make a context costs more than to pack a body with it.
+    static PACKER: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
 /// Bytes as they are stored: one byte that says how, then they themselves.
 pub(crate) fn pack(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     if bytes.len() >= WORTH_PACKING {
-        let mut content = vec![ZSTD];
-        content.extend(
-            zstd::bulk::compress(bytes, LEVEL)
-                .map_err(|error| StoreError::unavailable(format!("packing failed: {error}")))?,
-        );
+        let content = PACKER
+            .with_borrow_mut(|packer| squeeze(packer, bytes))
+            .map_err(|error| StoreError::unavailable(format!("packing failed: {error}")))?;
         if content.len() < bytes.len() {
             return Ok(content);
         }
     }
-    let mut content = vec![PLAIN];
-    content.extend(bytes);
+    let mut content = Vec::with_capacity(bytes.len() + 1);
+    content.push(PLAIN);
+    content.extend_from_slice(bytes);
+    Ok(content)
+}
+
+fn squeeze(packer: &mut Option<Compressor<'static>>, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    if bytes.len() > LARGE {
+        // A context keeps the memory of the largest thing that it packed.
+        let mut content = vec![ZSTD];
+        content.extend(zstd::bulk::compress(bytes, LEVEL)?);
+        return Ok(content);
+    }
+    let packer = match packer {
+        Some(packer) => packer,
+        None => packer.insert(Compressor::new(LEVEL)?),
+    };
+    let mut content = vec![0; 1 + compress_bound(bytes.len())];
+    let length = match content.split_first_mut() {
+        Some((how, room)) => {
+            *how = ZSTD;
+            packer.compress_to_buffer(bytes, room)?
+        }
+        None => 0,
+    };
+    content.truncate(1 + length);
+    content.shrink_to_fit();
     Ok(content)
 }
 
 /// Bytes as they were before [`pack`].
 pub(crate) fn unpack(content: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let wrong = |error: std::io::Error| StoreError::unreadable(format!("packed bytes: {error}"));
     match content.split_first() {
         Some((&PLAIN, bytes)) => Ok(bytes.to_vec()),
-        Some((&ZSTD, bytes)) => zstd::stream::decode_all(bytes)
-            .map_err(|error| StoreError::unreadable(format!("packed bytes: {error}"))),
+        Some((&ZSTD, bytes)) => match get_frame_content_size(bytes) {
+            Ok(Some(size)) if size <= LARGE as u64 => {
+                let size = usize::try_from(size).unwrap_or(LARGE);
+                UNPACKER
+                    .with_borrow_mut(|unpacker| {
+                        let unpacker = match unpacker {
+                            Some(unpacker) => unpacker,
+                            None => unpacker.insert(Decompressor::new()?),
+                        };
+                        unpacker.decompress(bytes, size)
+                    })
+                    .map_err(wrong)
+            }
+            _ => zstd::stream::decode_all(bytes).map_err(wrong),
+        },
         _ => Err(StoreError::unreadable("bytes packed in an unknown way")),
     }
 }

@@ -1,19 +1,22 @@
 //! Who may work on a lane.
 //!
 //! A claim is (owner, epoch, until). Every write under a claim finds it unchanged in its own transaction, or nothing is written.
-//! Lanes are drawn round-robin over tenants, the one least recently served first, and no tenant holds more than its cap.
+//! Lanes are drawn round-robin over tenants, and no tenant holds more than its cap. A draw costs as much as it draws, however
+//! many tenants wait: while a lane is held its `ready_at` is the end of its claim, so that draws don't walk over it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use penstock_model::id::{TenantName, Timestamp};
 
+use crate::act::{Effect, Hands};
 use crate::backend::Tx;
-use crate::backend::dialect::{Sequence, guard, guard_key, next};
-use crate::backend::value::params;
+use crate::backend::dialect::{Dialect, Sequence, guard, guard_key, next};
+use crate::backend::value::{Row, params};
+use crate::dispatch::Pending;
 use crate::error::{LaneError, StoreError};
 use crate::store::Store;
-use crate::{dispatch, outbox};
+use crate::{act, dispatch, outbox};
 
 /// Which loop's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,25 +106,106 @@ struct Draw {
     until: Timestamp,
     per_tenant: u32,
     most: u32,
+    /// The tenant that was served last.
+    after: String,
     now: Timestamp,
 }
 
-/// Tenants with something to do now, the one least recently served first.
-fn tenants(tx: &mut dyn Tx, draw: &Draw) -> Result<Vec<String>, StoreError> {
-    // One step in the index for each tenant, however many lanes it has.
-    let rows = tx.query(
-        "WITH RECURSIVE t (tenant) AS ( \
-           SELECT min(l.tenant) FROM lanes l WHERE l.queue = ?1 AND l.ready_at IS NOT NULL \
-           UNION ALL \
-           SELECT (SELECT min(l.tenant) FROM lanes l WHERE l.queue = ?1 AND l.ready_at IS NOT NULL AND l.tenant > t.tenant) \
-           FROM t WHERE t.tenant IS NOT NULL) \
-         SELECT t.tenant FROM t LEFT JOIN turns s ON s.queue = ?1 AND s.tenant = t.tenant \
-         WHERE t.tenant IS NOT NULL AND (SELECT min(l.ready_at) FROM lanes l \
-           WHERE l.queue = ?1 AND l.tenant = t.tenant AND l.ready_at IS NOT NULL) <= ?2 \
-         ORDER BY coalesce(s.served, 0), t.tenant",
-        params![draw.queue.as_str(), draw.now],
-    )?;
-    rows.into_iter().map(|mut row| row.text()).collect()
+impl Draw {
+    fn of(
+        store: &Store,
+        queue: Queue,
+        worker: &str,
+        ttl: Duration,
+        caps: Caps,
+        most: u32,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            queue,
+            worker: worker.to_owned(),
+            until: now.plus(ttl),
+            per_tenant: caps.per_tenant,
+            most,
+            after: store.served(queue),
+            now,
+        }
+    }
+}
+
+/// Tenants with something to do now, in the order of their names. One step in the index for each, however many lanes it has.
+macro_rules! tenants_sql {
+    ($bound:literal) => {
+        concat!(
+            "WITH RECURSIVE t (tenant) AS ( \
+               SELECT min(l.tenant) FROM lanes l WHERE l.queue = ?1 AND l.ready_at IS NOT NULL AND ",
+            $bound,
+            " UNION ALL \
+               SELECT (SELECT min(l.tenant) FROM lanes l WHERE l.queue = ?1 AND l.ready_at IS NOT NULL AND l.tenant > t.tenant) \
+               FROM t WHERE t.tenant IS NOT NULL) \
+             SELECT t.tenant FROM t WHERE t.tenant IS NOT NULL AND (SELECT min(l.ready_at) FROM lanes l \
+               WHERE l.queue = ?1 AND l.tenant = t.tenant AND l.ready_at IS NOT NULL) <= ?2 LIMIT ?4"
+        )
+    };
+}
+
+/// Tenants with something to do now, beginning after the one that was served last and once around; at most so many.
+fn tenants(tx: &mut dyn Tx, draw: &Draw, most: usize) -> Result<Vec<String>, StoreError> {
+    let queue = draw.queue.as_str();
+    if tx.dialect() == Dialect::Sqlite {
+        return step_by_step(tx, draw, most);
+    }
+    let texts = |rows: Vec<Row>| {
+        let texts = rows.into_iter().map(|mut row| row.text());
+        let mut texts = texts.collect::<Result<Vec<_>, _>>()?;
+        texts.sort_unstable();
+        Ok::<_, StoreError>(texts)
+    };
+    let mut tenants = texts(tx.query(
+        tenants_sql!("l.tenant > ?3"),
+        params![queue, draw.now, &draw.after, most],
+    )?)?;
+    if tenants.len() < most {
+        let first = texts(tx.query(
+            tenants_sql!("l.tenant >= ?3"),
+            params![queue, draw.now, "", most - tenants.len()],
+        )?)?;
+        tenants.extend(first.into_iter().filter(|tenant| *tenant <= draw.after));
+    }
+    Ok(tenants)
+}
+
+/// The same where a statement costs little, and a recursive one much: SQLite makes a table of its own for each run of one.
+fn step_by_step(tx: &mut dyn Tx, draw: &Draw, most: usize) -> Result<Vec<String>, StoreError> {
+    const NEXT: &str = "SELECT tenant FROM lanes WHERE queue = ?1 AND ready_at IS NOT NULL AND tenant > ?2 ORDER BY tenant LIMIT 1";
+    const FIRST: &str = "SELECT tenant FROM lanes WHERE queue = ?1 AND ready_at IS NOT NULL ORDER BY tenant LIMIT 1";
+    const DUE: &str = "SELECT 1 FROM lanes WHERE queue = ?1 AND tenant = ?2 AND ready_at IS NOT NULL AND ready_at <= ?3 LIMIT 1";
+    let queue = draw.queue.as_str();
+    let mut due = Vec::new();
+    let mut around = false;
+    let mut row = tx.first(NEXT, params![queue, &draw.after])?;
+    while due.len() < most {
+        let tenant = match row {
+            Some(mut row) => row.text()?,
+            None if around => break,
+            None => {
+                around = true;
+                row = tx.first(FIRST, params![queue])?;
+                if row.is_none() {
+                    break;
+                }
+                continue;
+            }
+        };
+        if around && tenant > draw.after {
+            break;
+        }
+        if tx.first(DUE, params![queue, &tenant, draw.now])?.is_some() {
+            due.push(tenant.clone());
+        }
+        row = tx.first(NEXT, params![queue, &tenant])?;
+    }
+    Ok(due)
 }
 
 /// Live claims of each tenant.
@@ -135,32 +219,85 @@ fn live(tx: &mut dyn Tx, draw: &Draw) -> Result<BTreeMap<String, u32>, StoreErro
         .collect()
 }
 
-fn draw(tx: &mut dyn Tx, draw: &Draw) -> Result<Vec<Claim>, StoreError> {
+/// What a lane has first.
+pub(crate) enum First<T> {
+    /// It is due.
+    Due(T),
+    /// Nothing is due before this; none: nothing waits.
+    NotBefore(Option<Timestamp>),
+}
+
+/// A lane that was drawn, with the first thing to do in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawn<T> {
+    /// The right to work on it.
+    pub claim: Claim,
+    /// What is due first.
+    pub first: T,
+}
+
+/// Draws lanes, and with each what `look` finds in it; also says which tenant was served last. A lane with nothing due is put
+/// right and not drawn.
+fn draw<T>(
+    tx: &mut dyn Tx,
+    draw: &Draw,
+    look: impl Fn(&mut dyn Tx, &Claim) -> Result<First<T>, StoreError>,
+) -> Result<(Vec<Drawn<T>>, String), StoreError> {
     // The caps are kept over all workers: two draws at a time could each find room for one.
     guard(tx, guard_key(["claim", draw.queue.as_str()]))?;
-    let mut tenants = tenants(tx, draw)?;
-    if tenants.is_empty() {
-        return Ok(Vec::new());
-    }
     let mut live = live(tx, draw)?;
-    let mut claims = Vec::new();
-    while !tenants.is_empty() && claims.len() < draw.most as usize {
+    // Some may be at their cap, or have all their lanes in work.
+    let mut tenants = tenants(tx, draw, draw.most as usize + live.len())?;
+    let mut drawn = Vec::new();
+    let mut after = draw.after.clone();
+    while !tenants.is_empty() && drawn.len() < draw.most as usize {
         // One lane for each tenant in a round.
         let mut left = Vec::new();
         for tenant in tenants {
             let held = live.entry(tenant.clone()).or_default();
-            if *held >= draw.per_tenant || claims.len() >= draw.most as usize {
+            if *held >= draw.per_tenant || drawn.len() >= draw.most as usize {
                 continue;
             }
-            if let Some(claim) = take(tx, draw, &tenant)? {
-                *held += 1;
-                claims.push(claim);
-                left.push(tenant);
+            let Some(claim) = take(tx, draw, &tenant)? else {
+                continue;
+            };
+            after.clone_from(&tenant);
+            match look(tx, &claim) {
+                Ok(First::Due(first)) => {
+                    *held += 1;
+                    drawn.push(Drawn { claim, first });
+                }
+                Ok(First::NotBefore(ready_at)) => give_back(tx, &claim, ready_at, draw.now)?,
+                Err(error @ StoreError::Unreadable { .. }) => rest(&claim, &error),
+                Err(error) => return Err(error),
             }
+            left.push(tenant);
         }
         tenants = left;
     }
-    Ok(claims)
+    Ok((drawn, after))
+}
+
+/// What can't be read holds up its own lane alone: the claim stays and ends by itself, and then it is looked at again.
+fn rest(claim: &Claim, error: &StoreError) {
+    tracing::error!(%error, lane = claim.lane, "what a lane has first can't be read; the lane rests");
+}
+
+/// Takes what was drawn out of its packing.
+fn unpacked<P, T>(
+    drawn: Vec<Drawn<P>>,
+    read: impl Fn(P) -> Result<T, StoreError>,
+) -> Vec<Drawn<T>> {
+    drawn
+        .into_iter()
+        .filter_map(|Drawn { claim, first }| match read(first) {
+            Ok(first) => Some(Drawn { claim, first }),
+            Err(error) => {
+                rest(&claim, &error);
+                None
+            }
+        })
+        .collect()
 }
 
 /// Takes the lane of a tenant that has been ready for longest.
@@ -176,7 +313,7 @@ fn take(tx: &mut dyn Tx, draw: &Draw, tenant: &str) -> Result<Option<Claim>, Sto
     let lane = row.text()?;
     let epoch = next(tx, Sequence::Epochs)?;
     tx.execute(
-        "UPDATE lanes SET owner = ?3, epoch = ?4, until = ?5, touched_at = ?6 WHERE queue = ?1 AND lane = ?2",
+        "UPDATE lanes SET owner = ?3, epoch = ?4, until = ?5, ready_at = ?5, touched_at = ?6 WHERE queue = ?1 AND lane = ?2",
         params![
             draw.queue.as_str(),
             &lane,
@@ -185,11 +322,6 @@ fn take(tx: &mut dyn Tx, draw: &Draw, tenant: &str) -> Result<Option<Claim>, Sto
             draw.until,
             draw.now
         ],
-    )?;
-    tx.execute(
-        "INSERT INTO turns (queue, tenant, served) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (queue, tenant) DO UPDATE SET served = excluded.served",
-        params![draw.queue.as_str(), tenant, epoch],
     )?;
     Ok(Some(Claim {
         queue: draw.queue,
@@ -201,6 +333,88 @@ fn take(tx: &mut dyn Tx, draw: &Draw, tenant: &str) -> Result<Option<Claim>, Sto
     }))
 }
 
+/// Gives a lane back whose claim was found unchanged in this transaction.
+pub(crate) fn give_back(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    ready_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE lanes SET owner = NULL, until = 0, ready_at = ?3, touched_at = ?4 WHERE queue = ?1 AND lane = ?2",
+        params![claim.queue.as_str(), &claim.lane, ready_at, now],
+    )
+    .map(drop)
+}
+
+/// What becomes of a lane after an answer, in the answer's own transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It stays with its worker, who goes on by itself.
+    Stay,
+    /// What is due next is taken up; where nothing is, the lane is given back.
+    GoOn,
+    /// It is given back, whatever waits in it.
+    GiveBack,
+}
+
+/// What became of a lane after an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Onward<T> {
+    /// Its worker has it.
+    Stays,
+    /// Its worker has it, and this to do.
+    Next(T),
+    /// It was given back.
+    GivenBack,
+}
+
+/// Does with a lane what was asked for, under a claim that was found unchanged in this transaction.
+pub(crate) fn go_on<T>(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    then: Then,
+    now: Timestamp,
+    look: impl Fn(&mut dyn Tx, &Claim) -> Result<First<T>, StoreError>,
+) -> Result<Onward<T>, StoreError> {
+    let ready_at = match then {
+        Then::Stay => return Ok(Onward::Stays),
+        Then::GoOn => match look(tx, claim)? {
+            First::Due(next) => return Ok(Onward::Next(next)),
+            First::NotBefore(ready_at) => ready_at,
+        },
+        Then::GiveBack => ready_at(tx, claim)?,
+    };
+    give_back(tx, claim, ready_at, now)?;
+    Ok(Onward::GivenBack)
+}
+
+/// Takes what is next out of its packing. The answer before it is committed: that what follows can't be read is no failure of it.
+pub(crate) fn opened<P, T>(
+    claim: &Claim,
+    onward: Onward<P>,
+    open: impl Fn(P) -> Result<T, StoreError>,
+) -> Onward<T> {
+    match onward {
+        Onward::Stays => Onward::Stays,
+        Onward::GivenBack => Onward::GivenBack,
+        Onward::Next(packed) => match open(packed) {
+            Ok(next) => Onward::Next(next),
+            Err(error) => {
+                rest(claim, &error);
+                Onward::GivenBack
+            }
+        },
+    }
+}
+
+fn ready_at(tx: &mut dyn Tx, claim: &Claim) -> Result<Option<Timestamp>, StoreError> {
+    match claim.queue {
+        Queue::Dispatch => dispatch::ready_at(tx, &claim.lane),
+        Queue::Act => outbox::ready_at(tx, &claim.lane),
+    }
+}
+
 fn renew(
     tx: &mut dyn Tx,
     claim: &Claim,
@@ -209,7 +423,7 @@ fn renew(
 ) -> Result<(), LaneError> {
     fence(tx, claim, now)?;
     tx.execute(
-        "UPDATE lanes SET until = ?3 WHERE queue = ?1 AND lane = ?2",
+        "UPDATE lanes SET until = ?3, ready_at = ?3 WHERE queue = ?1 AND lane = ?2",
         params![claim.queue.as_str(), &claim.lane, until],
     )?;
     Ok(())
@@ -222,24 +436,79 @@ fn release(
     now: Timestamp,
 ) -> Result<(), LaneError> {
     fence(tx, claim, now)?;
-    let ready_at = match claim.queue {
-        Queue::Dispatch => dispatch::ready_at(tx, &claim.lane)?,
-        Queue::Act => outbox::ready_at(tx, &claim.lane)?,
-    };
+    let ready_at = ready_at(tx, claim)?;
     let ready_at = ready_at.map(|ready_at| ready_at.max(not_before.unwrap_or_default()));
-    tx.execute(
-        "UPDATE lanes SET owner = NULL, until = 0, ready_at = ?3, touched_at = ?4 WHERE queue = ?1 AND lane = ?2",
-        params![claim.queue.as_str(), &claim.lane, ready_at, now],
-    )?;
+    give_back(tx, claim, ready_at, now)?;
     Ok(())
 }
 
+/// Frees the lanes that another process held. Only for whoever knows that no other process is at work.
+pub(crate) fn take_over(tx: &mut dyn Tx, now: Timestamp) -> Result<u64, StoreError> {
+    tx.execute(
+        "UPDATE lanes SET owner = NULL, until = 0, ready_at = ?1 WHERE owner IS NOT NULL",
+        params![now],
+    )
+}
+
 impl Store {
-    /// Draws lanes with something to do now, at most `most`, for `ttl`.
+    /// Draws lanes with deliveries to decide now, at most `most`, for `ttl`.
     ///
     /// # Errors
     /// The store's.
-    pub async fn claim(
+    pub async fn draw_deliveries(
+        &self,
+        worker: &str,
+        ttl: Duration,
+        caps: Caps,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Drawn<Pending>>, StoreError> {
+        let drawing = Draw::of(self, Queue::Dispatch, worker, ttl, caps, most, now);
+        let (drawn, after) = self
+            .write(move |tx| {
+                draw(tx, &drawing, |tx, claim| {
+                    dispatch::look(tx, &claim.lane, drawing.now)
+                })
+            })
+            .await?;
+        self.serve(Queue::Dispatch, after);
+        Ok(unpacked(drawn, dispatch::Packed::open))
+    }
+
+    /// Draws lanes with effects to carry out now, at most `most`, for `ttl`. What is said of [`Store::next_effect`] holds for
+    /// the first effect of each; none: it is to be asked for with that.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn draw_effects(
+        &self,
+        worker: &str,
+        ttl: Duration,
+        caps: Caps,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Drawn<Option<Effect>>>, StoreError> {
+        let drawing = Draw::of(self, Queue::Act, worker, ttl, caps, most, now);
+        let limits = self.flow_limits();
+        let ((drawn, after), lined_up) = self
+            .write(move |tx| {
+                let hands = Hands::new(&limits);
+                let look =
+                    |tx: &mut dyn Tx, claim: &Claim| hands.take_up(tx, &claim.lane, drawing.now);
+                Ok::<_, StoreError>((draw(tx, &drawing, look)?, hands.lined_up()))
+            })
+            .await?;
+        if lined_up {
+            self.hint_room();
+        }
+        self.serve(Queue::Act, after);
+        let open = |packed: Option<act::Packed>| packed.map(act::Packed::open).transpose();
+        Ok(unpacked(drawn, open))
+    }
+
+    /// Draws lanes and looks at nothing in them.
+    #[cfg(test)]
+    pub(crate) async fn claim(
         &self,
         queue: Queue,
         worker: &str,
@@ -248,15 +517,12 @@ impl Store {
         most: u32,
         now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
-        let drawing = Draw {
-            queue,
-            worker: worker.to_owned(),
-            until: now.plus(ttl),
-            per_tenant: caps.per_tenant,
-            most,
-            now,
-        };
-        self.write(move |tx| draw(tx, &drawing)).await
+        let drawing = Draw::of(self, queue, worker, ttl, caps, most, now);
+        let (drawn, after) = self
+            .write(move |tx| draw(tx, &drawing, |_, _| Ok(First::Due(()))))
+            .await?;
+        self.serve(queue, after);
+        Ok(drawn.into_iter().map(|it| it.claim).collect())
     }
 
     /// Keeps a claim for `ttl` from now on.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Tx;
 use crate::backend::value::params;
 use crate::blob::{self, Packed};
-use crate::claim::{Claim, Queue, fence};
+use crate::claim::{Claim, Onward, Queue, Then, fence, go_on, opened};
 use crate::delivery::DeliveryKey;
-use crate::dispatch::settle_delivery;
+use crate::dispatch::{self, Pending, settle_delivery, write_routes};
 use crate::error::{LaneError, StoreError, failures};
 use crate::explain::AdmittedOrder;
 use crate::outbox::{self, Cancelled, Origin};
@@ -80,6 +80,15 @@ pub struct Committed {
     pub withdrawn: Vec<EffectId>,
     /// Created; an order to stop each is in the outbox.
     pub stopping: Vec<EffectId>,
+}
+
+impl From<Cancelled> for Committed {
+    fn from(cancelled: Cancelled) -> Self {
+        Self {
+            withdrawn: cancelled.withdrawn,
+            stopping: cancelled.stopping,
+        }
+    }
 }
 
 /// Why a decision was not committed. Nothing of it was written.
@@ -206,9 +215,13 @@ struct Ready {
     plugin: Option<(String, Digest)>,
     record: Option<Packed>,
     brief: String,
+    routes: Option<Vec<RouteName>>,
 }
 
-async fn ready(mut decision: Decision) -> Result<Ready, StoreError> {
+async fn ready(
+    mut decision: Decision,
+    routes: Option<Vec<RouteName>>,
+) -> Result<Ready, StoreError> {
     let encoding = |error: serde_json::Error| StoreError::unreadable(error.to_string());
     let brief = serde_json::to_string(&Brief::of(&decision)).map_err(encoding)?;
     let mut plugin = None;
@@ -223,6 +236,7 @@ async fn ready(mut decision: Decision) -> Result<Ready, StoreError> {
         plugin,
         record: packed,
         brief,
+        routes,
     })
 }
 
@@ -234,18 +248,97 @@ fn commit(
 ) -> Result<Cancelled, CommitError> {
     fence(tx, claim, now)?;
     let decision = &ready.decision;
-    let origin = settle(tx, claim, ready, now)?;
+    let origin = match &ready.routes {
+        Some(routes) => settle_first(tx, claim, ready, routes, now)?,
+        None => settle(tx, claim, ready, now)?,
+    };
     apply_state(tx, ready, now)?;
     if let Some(record) = &ready.record {
         blob::put(tx, record, now)?;
     }
-    settle_delivery(tx, &decision.delivery)?;
     let mut cancelled = Cancelled::default();
     if decision.mode == Mode::Act {
         cancelled = outbox::enqueue(tx, &decision.admitted.orders, &origin, now)?;
     }
     outbox::enqueue(tx, &decision.orders, &origin, now)?;
     Ok(cancelled)
+}
+
+impl Settlement {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Decided => "decided",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Writes the first decision about a delivery down together with all that it is routed to.
+fn settle_first(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    ready: &Ready,
+    routes: &[RouteName],
+    now: Timestamp,
+) -> Result<Origin, CommitError> {
+    let decision = &ready.decision;
+    let key = &decision.delivery;
+    let unrouted = tx.first(
+        "SELECT seq FROM deliveries WHERE instance = ?1 AND id = ?2 AND lane = ?3 AND routed = 0",
+        params![key.instance.as_str(), key.id.as_str(), &claim.lane],
+    )?;
+    let known = decision.attempt == 1 && routes.contains(&decision.route);
+    let Some(mut row) = unrouted.filter(|_| known) else {
+        write_routes(tx, claim, key, routes, now)?;
+        return settle(tx, claim, ready, now);
+    };
+    let seq = row.uint()?;
+    for (position, route) in routes.iter().enumerate() {
+        let decided = (*route == decision.route).then_some(ready);
+        tx.execute(
+            "INSERT INTO routes (instance, delivery, route, attempt, seq, lane, position, outcome, tries, next_at, \
+             why, settled_at, mode, plugin, plugin_digest, summary, record) \
+             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            params![
+                key.instance.as_str(),
+                key.id.as_str(),
+                route.as_str(),
+                seq,
+                &claim.lane,
+                position,
+                decided.map_or("waiting", |_| decision.settlement.as_str()),
+                decided.is_none().then_some(now),
+                decided.and(decision.why.as_ref()),
+                decided.map(|_| now),
+                decided.map(|_| decision.mode.as_str()),
+                decided.and(ready.plugin.as_ref()).map(|(name, _)| name),
+                decided.and(ready.plugin.as_ref()).map(|(_, digest)| digest),
+                decided.map(|ready| &ready.brief),
+                decided.and(ready.record.as_ref()).map(|record| &record.digest),
+            ],
+        )?;
+    }
+    // The other routes wait still.
+    let outcome = match routes {
+        [_] => decision.settlement.as_str(),
+        _ => "waiting",
+    };
+    tx.execute(
+        "UPDATE deliveries SET routed = 1, next_at = NULL, why = NULL, outcome = ?3 WHERE instance = ?1 AND id = ?2",
+        params![key.instance.as_str(), key.id.as_str(), outcome],
+    )?;
+    Ok(ready.origin(seq))
+}
+
+impl Ready {
+    fn origin(&self, seq: u64) -> Origin {
+        Origin {
+            delivery: self.decision.delivery.clone(),
+            seq,
+            route: self.decision.route.clone(),
+            attempt: self.decision.attempt,
+        }
+    }
 }
 
 /// Writes the outcome down, if the route waits for one.
@@ -256,10 +349,7 @@ fn settle(
     now: Timestamp,
 ) -> Result<Origin, CommitError> {
     let decision = &ready.decision;
-    let outcome = match decision.settlement {
-        Settlement::Decided => "decided",
-        Settlement::Failed => "failed",
-    };
+    let outcome = decision.settlement.as_str();
     let (instance, id) = (
         decision.delivery.instance.as_str(),
         decision.delivery.id.as_str(),
@@ -286,12 +376,8 @@ fn settle(
         ],
     )?;
     if let Some(mut row) = settled {
-        return Ok(Origin {
-            delivery: decision.delivery.clone(),
-            seq: row.uint()?,
-            route: decision.route.clone(),
-            attempt: decision.attempt,
-        });
+        settle_delivery(tx, &decision.delivery)?;
+        return Ok(ready.origin(row.uint()?));
     }
     let known = tx.first(
         "SELECT 1 FROM routes WHERE instance = ?1 AND delivery = ?2 AND route = ?3 AND attempt = ?4 AND lane = ?5",
@@ -365,19 +451,40 @@ impl Store {
         decision: Decision,
         now: Timestamp,
     ) -> Result<Committed, CommitError> {
-        let claim = claim.clone();
-        let ready = ready(decision).await?;
-        let cancelled = self
-            .write(move |tx| commit(tx, &claim, &ready, now))
+        let (committed, _) = self
+            .commit_then(claim, decision, None, Then::Stay, now)
+            .await?;
+        Ok(committed)
+    }
+
+    /// Commits a decision; in the same transaction the lane goes on as `then` says. `routes`: all that the delivery is routed to,
+    /// where that is not written down yet.
+    ///
+    /// # Errors
+    /// As [`Store::commit`] and [`Store::route`]; then nothing was written and the lane is still held.
+    pub async fn commit_then(
+        &self,
+        claim: &Claim,
+        decision: Decision,
+        routes: Option<Vec<RouteName>>,
+        then: Then,
+        now: Timestamp,
+    ) -> Result<(Committed, Onward<Pending>), CommitError> {
+        let held = claim.clone();
+        let ready = ready(decision, routes).await?;
+        let (cancelled, onward) = self
+            .write(move |tx| {
+                let cancelled = commit(tx, &held, &ready, now)?;
+                let look = |tx: &mut dyn Tx, claim: &Claim| dispatch::look(tx, &claim.lane, now);
+                Ok::<_, CommitError>((cancelled, go_on(tx, &held, then, now, look)?))
+            })
             .await?;
         self.hint(Queue::Act);
         if !cancelled.withdrawn.is_empty() {
             self.hint_room();
             self.hint(Queue::Dispatch);
         }
-        Ok(Committed {
-            withdrawn: cancelled.withdrawn,
-            stopping: cancelled.stopping,
-        })
+        let onward = opened(claim, onward, dispatch::Packed::open);
+        Ok((cancelled.into(), onward))
     }
 }

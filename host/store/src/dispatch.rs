@@ -9,7 +9,8 @@ use penstock_model::id::{RouteName, Timestamp};
 
 use crate::backend::Tx;
 use crate::backend::value::{Row, params};
-use crate::claim::{Claim, Queue, fence};
+use crate::blob;
+use crate::claim::{Claim, First, Queue, fence};
 use crate::delivery::{DeliveryKey, DeliveryOutcome, StoredDelivery, delivery_columns, read};
 use crate::error::{LaneError, StoreError};
 use crate::outbox::{self, Origin};
@@ -18,12 +19,14 @@ use crate::store::Store;
 /// The oldest delivery of a lane with something to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// It, without its body: [`Store::body`] loads that.
+    /// It, with its body if that is small: [`Store::body`] loads others.
     pub delivery: StoredDelivery,
     /// Its routes are known.
     pub routed: bool,
     /// Those that are due.
     pub routes: Vec<PendingRoute>,
+    /// Routes that earlier deliveries of the lane wait for: this one must not go ahead of them.
+    pub behind: Vec<RouteName>,
     /// How often it could not be routed.
     pub tries: u32,
     /// When that was first tried.
@@ -41,6 +44,18 @@ pub struct PendingRoute {
     pub tries: u32,
     /// When this attempt was first tried.
     pub first_tried_at: Option<Timestamp>,
+}
+
+impl PendingRoute {
+    /// A route that nobody has tried yet.
+    pub fn first(route: RouteName) -> Self {
+        Self {
+            route,
+            attempt: 1,
+            tries: 0,
+            first_tried_at: None,
+        }
+    }
 }
 
 /// The first thing that waits, for each route of a lane and for routing itself.
@@ -86,6 +101,13 @@ impl Front {
     }
 }
 
+/// The first that waits for the first route of a lane, in the order of their names.
+const FIRST_ROUTE: &str = "SELECT position, seq, next_at, route, attempt, tries, first_tried_at FROM routes \
+    WHERE lane = ?1 AND outcome = 'waiting' ORDER BY route, seq LIMIT 1";
+/// The first that waits for the route after this one.
+const NEXT_ROUTE: &str = "SELECT position, seq, next_at, route, attempt, tries, first_tried_at FROM routes \
+    WHERE lane = ?1 AND outcome = 'waiting' AND route > ?2 ORDER BY route, seq LIMIT 1";
+
 fn front(tx: &mut dyn Tx, lane: &str) -> Result<Front, StoreError> {
     let unrouted = tx
         .first(
@@ -99,23 +121,18 @@ fn front(tx: &mut dyn Tx, lane: &str) -> Result<Front, StoreError> {
             })
         })
         .transpose()?;
-    // One step in the index for each route, however many deliveries wait for it.
-    let rows = tx.query(
-        "WITH RECURSIVE f (route) AS ( \
-           SELECT min(r.route) FROM routes r WHERE r.lane = ?1 AND r.outcome = 'waiting' \
-           UNION ALL \
-           SELECT (SELECT min(r.route) FROM routes r WHERE r.lane = ?1 AND r.outcome = 'waiting' AND r.route > f.route) \
-           FROM f WHERE f.route IS NOT NULL) \
-         SELECT r.seq, r.next_at, r.route, r.attempt, r.tries, r.first_tried_at FROM f \
-         JOIN routes r ON r.lane = ?1 AND r.outcome = 'waiting' AND r.route = f.route AND r.seq = ( \
-           SELECT min(m.seq) FROM routes m WHERE m.lane = ?1 AND m.outcome = 'waiting' AND m.route = f.route) \
-         ORDER BY r.seq, r.position",
-        params![lane],
-    )?;
-    let mut routes = rows
-        .into_iter()
-        .map(read_waiting)
-        .collect::<Result<Vec<_>, StoreError>>()?;
+    // One step in the index for each route, however many deliveries wait for it. No recursive statement: SQLite makes a table of
+    // its own for each run of one.
+    let mut routes = Vec::new();
+    let mut first = tx.first(FIRST_ROUTE, params![lane])?;
+    while let Some(mut row) = first {
+        let position = row.uint()?;
+        let (waiting, route) = read_waiting(row)?;
+        first = tx.first(NEXT_ROUTE, params![lane, route.route.as_str()])?;
+        routes.push((position, (waiting, route)));
+    }
+    routes.sort_by_key(|(position, (waiting, _))| (waiting.seq, *position));
+    let mut routes: Vec<_> = routes.into_iter().map(|(_, route)| route).collect();
     let mut overtaking = Vec::new();
     for (waiting, route) in routes.iter().filter(|(_, route)| route.tries > 0) {
         overtaking.extend(overtakes(tx, lane, *waiting, &route.route)?);
@@ -162,33 +179,70 @@ pub(crate) fn ready_at(tx: &mut dyn Tx, lane: &str) -> Result<Option<Timestamp>,
     Ok(front(tx, lane)?.ready_at())
 }
 
-fn head(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<Option<Pending>, StoreError> {
+/// Larger bodies than this are not loaded with what waits.
+const SMALL_BODY: usize = 64 * 1024;
+
+/// The oldest delivery of a lane with something to do now, its body packed.
+pub(crate) struct Packed {
+    pending: Pending,
+    body: Option<Vec<u8>>,
+}
+
+impl Packed {
+    /// Takes the body out of its packing.
+    pub(crate) fn open(self) -> Result<Pending, StoreError> {
+        let mut pending = self.pending;
+        pending.delivery.body = self
+            .body
+            .map(|content| blob::unpack(&content))
+            .transpose()?;
+        Ok(pending)
+    }
+}
+
+/// What a lane has to decide first.
+pub(crate) fn look(
+    tx: &mut dyn Tx,
+    lane: &str,
+    now: Timestamp,
+) -> Result<First<Packed>, StoreError> {
     let front = front(tx, lane)?;
     let Some(seq) = front.due(now) else {
-        return Ok(None);
+        return Ok(First::NotBefore(front.ready_at()));
     };
     let mut row = tx
         .first(
             concat!(
                 "SELECT d.routed, d.tries, d.first_tried_at, ",
                 delivery_columns!(),
-                " FROM deliveries d WHERE d.seq = ?1"
+                ", b.content FROM deliveries d LEFT JOIN blobs b ON b.digest = d.body AND d.body_size <= ?2 WHERE d.seq = ?1"
             ),
-            params![seq],
+            params![seq, SMALL_BODY],
         )?
         .ok_or_else(|| StoreError::unreadable("a delivery that has routes is gone"))?;
+    let behind = front
+        .routes
+        .iter()
+        .filter(|(waiting, _)| waiting.seq < seq)
+        .map(|(_, route)| route.route.clone())
+        .collect();
     let routes = front
         .routes
         .into_iter()
         .filter(|(waiting, _)| waiting.seq == seq && waiting.next_at <= now)
         .map(|(_, route)| route)
         .collect();
-    Ok(Some(Pending {
+    let pending = Pending {
         routed: row.flag()?,
         tries: row.small()?,
         first_tried_at: row.opt_time()?,
         delivery: read(&mut row)?,
         routes,
+        behind,
+    };
+    Ok(First::Due(Packed {
+        pending,
+        body: row.opt_bytes()?,
     }))
 }
 
@@ -207,6 +261,19 @@ fn route(
     now: Timestamp,
 ) -> Result<(), LaneError> {
     fence(tx, claim, now)?;
+    write_routes(tx, claim, key, routes, now)?;
+    settle_delivery(tx, key)?;
+    Ok(())
+}
+
+/// Writes down where a delivery is routed to, under a claim that was found unchanged in this transaction.
+pub(crate) fn write_routes(
+    tx: &mut dyn Tx,
+    claim: &Claim,
+    key: &DeliveryKey,
+    routes: &[RouteName],
+    now: Timestamp,
+) -> Result<(), LaneError> {
     let mut row = tx
         .first(
             "SELECT seq, routed, outcome FROM deliveries WHERE instance = ?1 AND id = ?2 AND lane = ?3",
@@ -236,7 +303,6 @@ fn route(
         "UPDATE deliveries SET routed = 1, next_at = NULL, why = NULL WHERE instance = ?1 AND id = ?2",
         params![key.instance.as_str(), key.id.as_str()],
     )?;
-    settle_delivery(tx, key)?;
     Ok(())
 }
 
@@ -358,13 +424,16 @@ fn give_up(
 }
 
 impl Store {
-    /// The oldest delivery of a claimed lane with something to do now. Its body is not loaded.
+    /// The oldest delivery of a claimed lane with something to do now.
     ///
     /// # Errors
     /// The store's.
     pub async fn head(&self, claim: &Claim, now: Timestamp) -> Result<Option<Pending>, StoreError> {
         let lane = claim.lane.clone();
-        self.read(move |tx| head(tx, &lane, now)).await
+        match self.read(move |tx| look(tx, &lane, now)).await? {
+            First::Due(packed) => packed.open().map(Some),
+            First::NotBefore(_) => Ok(None),
+        }
     }
 
     /// Writes down where a delivery is routed to. To do it again changes nothing.

@@ -51,10 +51,15 @@ pub(crate) fn prepare(
     start: &Start,
     limits: &FlowLimits,
 ) -> Result<(), StoreError> {
-    if Place::new(start.flow.clone(), limits).is_free() {
+    if is_free(start, limits) {
         return Ok(());
     }
     guarded(tx)
+}
+
+/// Nothing limits this start.
+pub(crate) fn is_free(start: &Start, limits: &FlowLimits) -> bool {
+    Place::new(start.flow.clone(), limits).is_free()
 }
 
 /// Finds room for a start of this lane, marks it as handed out and counts it; or puts it into its line.

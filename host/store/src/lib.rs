@@ -7,16 +7,13 @@
 //! ```no_run
 //! # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
 //! use penstock_model::id::Timestamp;
-//! use penstock_store::{Caps, Queue, Store, Target};
+//! use penstock_store::{Caps, Store, Target};
 //!
 //! let store = Store::open(Target::Sqlite { path: "penstock.db".into() }).await?;
 //! let (ttl, caps) = (std::time::Duration::from_secs(30), Caps { per_tenant: 4 });
-//! for claim in store.claim(Queue::Dispatch, "worker-1", ttl, caps, 8, Timestamp::now()).await? {
-//!     while let Some(pending) = store.head(&claim, Timestamp::now()).await? {
-//!         // Route it, call the plugins, commit their decisions.
-//!         # let _ = pending; break;
-//!     }
-//!     store.release(claim, None, Timestamp::now()).await?;
+//! for drawn in store.draw_deliveries("worker-1", ttl, caps, 8, Timestamp::now()).await? {
+//!     // Route `drawn.first`, call the plugins, commit their decisions.
+//!     store.release(drawn.claim, None, Timestamp::now()).await?;
 //! }
 //! # Ok(())
 //! # }
@@ -77,7 +74,7 @@ mod tests;
 
 pub use act::{ActError, Created, CreatedRun, Effect};
 pub use cancel::withdrawn_status;
-pub use claim::{Caps, Claim, Queue};
+pub use claim::{Caps, Claim, Drawn, Onward, Queue, Then};
 pub use clone::{CloneAnswer, CloneFigures, CloneToken, IdleSecret, IdleToken, SecretFor};
 pub use decision::{CommitError, Committed, Decision, Mode, Settlement};
 pub use delivery::{

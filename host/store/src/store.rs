@@ -1,8 +1,9 @@
 //! The handle on an open store.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use penstock_model::flow::FlowLimits;
 use penstock_model::id::Timestamp;
@@ -13,7 +14,7 @@ use crate::backend::postgres::Postgres;
 use crate::backend::sqlite::{Role, Sqlite};
 use crate::backend::value::params;
 use crate::backend::{Hints, Tx, migration};
-use crate::claim::Queue;
+use crate::claim::{self, Queue};
 use crate::error::{Failure, OpenError, StoreError};
 
 /// Where the store is.
@@ -43,6 +44,8 @@ struct Inner {
     act: Arc<Notify>,
     room: Arc<Notify>,
     limits: RwLock<Arc<FlowLimits>>,
+    /// Of each queue the tenant that this process served last.
+    served: Mutex<HashMap<Queue, String>>,
 }
 
 enum Backend {
@@ -103,16 +106,30 @@ impl Store {
         let backend = opening
             .await
             .map_err(|_| StoreError::unavailable("opening it was cut short"))??;
+        let alone = matches!(backend, Backend::Sqlite(_)) && role == Role::Server;
         let inner = Inner {
             backend,
             dispatch: Arc::default(),
             act: Arc::default(),
             room: Arc::default(),
             limits: RwLock::new(Arc::new(FlowLimits::lifted())),
+            served: Mutex::default(),
         };
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(inner),
-        })
+        };
+        if alone {
+            // The lock on the file proves that nobody else works here: what is claimed was a process' that died.
+            let now = Timestamp::now();
+            let left = store.write(move |tx| claim::take_over(tx, now)).await?;
+            if left > 0 {
+                tracing::info!(
+                    lanes = left,
+                    "took over what a server that died had in hand"
+                );
+            }
+        }
+        Ok(store)
     }
 
     /// Proves that the store can be written: commits a row.
@@ -139,6 +156,20 @@ impl Store {
             Queue::Dispatch => &self.inner.dispatch,
             Queue::Act => &self.inner.act,
         })
+    }
+
+    /// The tenant that this process served last.
+    pub(crate) fn served(&self, queue: Queue) -> String {
+        let served = self.inner.served.lock();
+        let served = served.unwrap_or_else(PoisonError::into_inner);
+        served.get(&queue).cloned().unwrap_or_default()
+    }
+
+    /// This tenant was served last.
+    pub(crate) fn serve(&self, queue: Queue, tenant: String) {
+        let served = self.inner.served.lock();
+        let mut served = served.unwrap_or_else(PoisonError::into_inner);
+        served.insert(queue, tenant);
     }
 
     pub(crate) fn hint(&self, queue: Queue) {

@@ -14,6 +14,7 @@ mod durability;
 mod flow;
 mod keep;
 mod model;
+mod onward;
 mod people;
 mod postgres_only;
 mod receive;

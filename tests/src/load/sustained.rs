@@ -69,6 +69,7 @@ pub(super) async fn measure(penstock: &Path, webhooks: Webhooks) -> Vec<Figure> 
             "statuses",
         ),
         Figure::plain(&of("bytes stored for each delivery"), half.stored, "bytes"),
+        Figure::plain(&of("bytes of the store's log"), half.log, "bytes"),
         Figure::plain(
             &of("bytes of a body"),
             f64::from(u32::try_from(body).unwrap_or(u32::MAX)),
@@ -82,12 +83,13 @@ struct Half {
     cpu: f64,
     behind: f64,
     stored: f64,
+    log: f64,
 }
 
 async fn ours(scene: &Scene, deliveries: Vec<penstock_doubles::gitlab::Delivery>) -> Half {
     let pid = scene.penstock.pid();
     let count = Counter::new(scene).await;
-    let (start, bytes) = (count.created().await, stored(scene));
+    let (start, bytes) = (count.created().await, stored(scene).await);
     let feed = Feed::start(&scene.poster(), deliveries);
     let mut let_in = 0;
     let begun = Instant::now();
@@ -121,7 +123,8 @@ async fn ours(scene: &Scene, deliveries: Vec<penstock_doubles::gitlab::Delivery>
         rate,
         cpu,
         behind,
-        stored: (stored(scene) - bytes) / float(sent),
+        stored: (stored(scene).await - bytes) / float(sent),
+        log: size(scene, "-wal"),
     }
 }
 
@@ -151,15 +154,28 @@ impl Counter {
     }
 }
 
-/// Bytes of the store's files.
-fn stored(scene: &Scene) -> f64 {
-    let store = scene.store_path();
-    let size = |suffix: &str| {
-        let path = format!("{}{suffix}", store.display());
-        std::fs::metadata(path).map_or(0, |meta| meta.len())
-    };
+/// Bytes of the database once everything that was written has reached it. Its log is reported apart: it is reused and does not grow with deliveries.
+async fn stored(scene: &Scene) -> f64 {
+    const QUIET: Duration = Duration::from_secs(3);
+    let (mut before, mut since) = (size(scene, ""), Instant::now());
+    loop {
+        let now = size(scene, "");
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        // The server brings its log into the database every second.
+        if since.elapsed() > QUIET {
+            return now;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Bytes of a file of the store.
+fn size(scene: &Scene, suffix: &str) -> f64 {
+    let path = format!("{}{suffix}", scene.store_path().display());
     #[expect(clippy::cast_precision_loss, reason = "a size of a file")]
-    let bytes = (size("") + size("-wal")) as f64;
+    let bytes = std::fs::metadata(path).map_or(0, |meta| meta.len()) as f64;
     bytes
 }
 

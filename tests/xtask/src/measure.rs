@@ -44,6 +44,8 @@ enum Name {
     Pac,
     /// One tenant's wait for its runs while another sends 10,000 deliveries, against alone.
     Fair,
+    /// Cost of a delivery with 1,000 tenants against one, time of a reload, memory.
+    Tenants,
 }
 
 /// Measures. The exit status says only whether it could be measured.

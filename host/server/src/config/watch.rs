@@ -4,7 +4,9 @@
 //! anyway, because not every file system gives one.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -30,12 +32,47 @@ pub enum WatchError {
     System(#[from] notify::Error),
 }
 
+/// Names of the files that the configuration is made of. Others that lie beside them, such as a database that is written a thousand times a second, are
+/// nobody's concern.
+#[derive(Clone, Debug, Default)]
+struct Names(Arc<RwLock<BTreeSet<OsString>>>);
+
+impl Names {
+    fn set(&self, files: &Seen) {
+        let names = files.keys().filter_map(|file| file.file_name());
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
+            names.map(OsStr::to_owned).collect();
+    }
+
+    /// Something may have changed that counts.
+    fn concerns(&self, event: &notify::Event) -> bool {
+        if event.kind.is_access() {
+            return false;
+        }
+        if event.need_rescan() || event.paths.is_empty() {
+            return true;
+        }
+        let names = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        event.paths.iter().any(|path| {
+            let Some(name) = path.file_name() else {
+                return true;
+            };
+            let yaml = path
+                .extension()
+                .is_some_and(|it| it == "yaml" || it == "yml");
+            // A mounted Secret is changed by renaming a link `..data` beside it.
+            yaml || name.as_encoded_bytes().starts_with(b"..") || names.contains(name)
+        })
+    }
+}
+
 /// Changes of a configuration, one after the other.
 pub struct Changes {
     path: PathBuf,
     seen: Seen,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
+    names: Names,
     hints: mpsc::Receiver<()>,
     poll: Duration,
 }
@@ -47,9 +84,10 @@ pub struct Changes {
 pub fn watch(path: PathBuf) -> Result<Changes, WatchError> {
     // One hint that waits is enough: it leads to looking at everything.
     let (hint, hints) = mpsc::channel(1);
+    let names = Names::default();
+    let meant = names.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let matters = event.is_ok_and(|event| !event.kind.is_access());
-        if matters {
+        if event.is_ok_and(|event| meant.concerns(&event)) {
             // Full: a hint waits already. Closed: nobody is interested any more.
             let _ = hint.try_send(());
         }
@@ -60,6 +98,7 @@ pub fn watch(path: PathBuf) -> Result<Changes, WatchError> {
         seen,
         watcher,
         watched: BTreeSet::new(),
+        names,
         hints,
         poll: POLL,
     };
@@ -104,6 +143,7 @@ impl Changes {
 
     /// Watches the folders of all files that were read: a file is often replaced, and its watch would go with it.
     fn follow(&mut self) {
+        self.names.set(&self.seen);
         let named = if self.path.is_dir() {
             Some(self.path.as_path())
         } else {

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use penstock_model::admit::Admitted;
-use penstock_model::id::Timestamp;
+use penstock_model::id::{RouteName, Timestamp};
 use penstock_model::record::{DecisionRecord, Failure, Outcome};
-use penstock_store::{Claim, CommitError, Decision, LaneError, PendingRoute, Settlement};
+use penstock_store::{
+    Claim, CommitError, Committed, Decision, LaneError, Onward, Pending, PendingRoute, Settlement,
+    Then,
+};
 
 use self::call::{Call, NotNow, prepare};
 use super::{Delivery, Wait, postpone};
@@ -19,18 +22,23 @@ const CONFLICTS: u32 = 5;
 /// How often a call is made that passes its deadline.
 const DEADLINES: u32 = 3;
 
-/// Decides one route.
+/// Decides one route. `unwritten`: what the delivery is routed to, where that is not written down yet; it is, with the first
+/// thing that is written. With a decision the lane goes on as `then` says.
 pub(super) async fn route(
     host: &Arc<Host>,
     claim: &Claim,
     delivery: &Delivery,
     pending: &PendingRoute,
-) -> Result<(), LaneError> {
-    let step = Step {
+    unwritten: &mut Option<Vec<RouteName>>,
+    then: Then,
+) -> Result<Onward<Pending>, LaneError> {
+    let mut step = Step {
         host,
         claim,
         delivery,
         pending,
+        unwritten,
+        then,
     };
     let (mut conflicts, mut deadlines) = (0, 0);
     loop {
@@ -42,17 +50,17 @@ pub(super) async fn route(
             Err(NotNow::Forged(why)) => return step.settle(Settlement::Failed, why).await,
             Err(NotNow::NotMeant(why)) => return step.settle(Settlement::Decided, why).await,
         };
-        let Some(_hand) = call.slot.hand() else {
-            return step.put_off(&call).await;
-        };
-        // A call that lost its state to others is made again with nobody beside it.
+        // A call that lost its state to others is made again with nobody beside it. Whoever has a slot waits for no turn.
         let _turn = match call.state() {
             None => None,
             Some(whose) if conflicts == 0 => Some(host.turns.beside(whose).await),
             Some(whose) => Some(host.turns.alone(whose).await),
         };
+        let Some(slot) = call.turn().await else {
+            return step.put_off(&call).await;
+        };
         let begun = Instant::now();
-        let record = match call.ask().await {
+        let record = match call.ask(slot).await {
             Ok(record) => record,
             Err(fault) => {
                 return step
@@ -94,7 +102,8 @@ pub(super) async fn route(
                     .plugin_failed(call.route.plugin.as_str(), failure.word());
                 return step.fail(failure.to_string(), Some(&call)).await;
             }
-            Ok(()) | Err(CommitError::AlreadyDecided { .. }) => return Ok(()),
+            Ok(onward) => return Ok(onward),
+            Err(CommitError::AlreadyDecided { .. }) => return Ok(Onward::Stays),
             Err(error) => return Err(lane_error(&claim.lane, error)),
         }
     }
@@ -106,17 +115,19 @@ struct Step<'a> {
     claim: &'a Claim,
     delivery: &'a Delivery,
     pending: &'a PendingRoute,
+    unwritten: &'a mut Option<Vec<RouteName>>,
+    then: Then,
 }
 
 impl Step<'_> {
-    async fn commit(&self, call: &Call, record: DecisionRecord) -> Result<(), CommitError> {
+    async fn commit(
+        &mut self,
+        call: &Call,
+        record: DecisionRecord,
+    ) -> Result<Onward<Pending>, CommitError> {
         let decision = call.judge(self.delivery, self.pending, record);
         let refused = decision.admitted.refused.len();
-        let committed = self
-            .host
-            .store
-            .commit(self.claim, decision, Timestamp::now())
-            .await?;
+        let (committed, onward) = self.write(decision).await?;
         tracing::info!(
             route = %self.pending.route,
             refused,
@@ -124,11 +135,45 @@ impl Step<'_> {
             stopping = committed.stopping.len(),
             "decided"
         );
+        Ok(onward)
+    }
+
+    /// Commits a decision with the routes, where they are not written yet.
+    async fn write(
+        &mut self,
+        decision: Decision,
+    ) -> Result<(Committed, Onward<Pending>), CommitError> {
+        let routes = self.unwritten.clone();
+        let committed = self
+            .host
+            .store
+            .commit_then(self.claim, decision, routes, self.then, Timestamp::now())
+            .await?;
+        *self.unwritten = None;
+        Ok(committed)
+    }
+
+    /// Writes the routes down, where they are not.
+    async fn write_routes(&mut self) -> Result<(), LaneError> {
+        let Some(routes) = self.unwritten.clone() else {
+            return Ok(());
+        };
+        let key = &self.delivery.stored.key;
+        self.host
+            .store
+            .route(self.claim, key, routes, Timestamp::now())
+            .await?;
+        *self.unwritten = None;
         Ok(())
     }
 
     /// Something is away: tried again with backoff.
-    async fn postpone(&self, why: &str, after: Option<Duration>) -> Result<(), LaneError> {
+    async fn postpone(
+        &mut self,
+        why: &str,
+        after: Option<Duration>,
+    ) -> Result<Onward<Pending>, LaneError> {
+        self.write_routes().await?;
         let wait = Wait::of(self.pending, after);
         postpone(
             self.host,
@@ -138,11 +183,13 @@ impl Step<'_> {
             why,
             wait,
         )
-        .await
+        .await?;
+        Ok(Onward::Stays)
     }
 
     /// The plugin has enough to do: its route is looked at again a little later, and other plugins' routes are not held up.
-    async fn put_off(&self, call: &Call) -> Result<(), LaneError> {
+    async fn put_off(&mut self, call: &Call) -> Result<Onward<Pending>, LaneError> {
+        self.write_routes().await?;
         let now = Timestamp::now();
         let next = now.plus(call.slot.pause());
         let why = format!("plugin `{}` is busy", call.route.plugin);
@@ -150,11 +197,16 @@ impl Step<'_> {
         self.host
             .store
             .put_off(self.claim, key, &self.pending.route, next, &why, now)
-            .await
+            .await?;
+        Ok(Onward::Stays)
     }
 
     /// Ends the route as failed, with a failed status.
-    async fn fail(&self, why: String, call: Option<&Call>) -> Result<(), LaneError> {
+    async fn fail(
+        &mut self,
+        why: String,
+        call: Option<&Call>,
+    ) -> Result<Onward<Pending>, LaneError> {
         let status = match call {
             Some(call) => call.failed_status(&why),
             None => self
@@ -167,22 +219,22 @@ impl Step<'_> {
     }
 
     /// Ends the route without telling GitLab.
-    async fn settle(&self, settlement: Settlement, why: String) -> Result<(), LaneError> {
+    async fn settle(
+        &mut self,
+        settlement: Settlement,
+        why: String,
+    ) -> Result<Onward<Pending>, LaneError> {
         self.settled(decision(self.delivery, self.pending, settlement, Some(why)))
             .await
     }
 
-    async fn settled(&self, decision: Decision) -> Result<(), LaneError> {
+    async fn settled(&mut self, decision: Decision) -> Result<Onward<Pending>, LaneError> {
         if let Some(why) = &decision.why {
             tracing::warn!(route = %decision.route, why, "a route ends without a plan");
         }
-        match self
-            .host
-            .store
-            .commit(self.claim, decision, Timestamp::now())
-            .await
-        {
-            Ok(_) | Err(CommitError::AlreadyDecided { .. }) => Ok(()),
+        match self.write(decision).await {
+            Ok((_, onward)) => Ok(onward),
+            Err(CommitError::AlreadyDecided { .. }) => Ok(Onward::Stays),
             Err(error) => Err(lane_error(&self.claim.lane, error)),
         }
     }

@@ -68,7 +68,7 @@ async fn deliveries_of_a_lane_come_in_their_order(bed: Bed) {
         assert_eq!(route_next(&bed, &claim, &["r"]).await, id);
         let pending = bed.head(&claim).await;
         assert_eq!(pending.delivery.key, key(id));
-        assert_eq!(pending.delivery.body, None, "nobody asked for it");
+        assert!(pending.delivery.body.is_some(), "it is small");
         assert_eq!(pending.routes.len(), 1);
         bed.store
             .commit(&claim, decision(id, "r"), bed.now())

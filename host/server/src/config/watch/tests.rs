@@ -89,3 +89,28 @@ async fn without_any_hint_a_change_is_found_by_looking() {
     std::fs::write(&path, "listen: 127.0.0.1:5\n").unwrap();
     assert_eq!(next(&mut changes).await.unwrap().listen.port(), 5);
 }
+
+#[tokio::test]
+async fn a_file_that_the_configuration_does_not_name_is_nobody_s_concern() {
+    let (folder, path) = folder();
+    let mut changes = watch(path.clone()).unwrap();
+    let told = |name: &str| {
+        let event = notify::Event::new(notify::EventKind::Any);
+        changes
+            .names
+            .concerns(&event.add_path(folder.path().join(name)))
+    };
+    assert!(!told("penstock.db") && !told("penstock.db-wal") && !told("secrets/other"));
+    assert!(told("penstock.yaml") && told("new.yaml") && told("secrets/token") && told("..data"));
+    std::fs::write(folder.path().join("penstock.db"), "x").unwrap();
+    std::fs::write(&path, "listen: 127.0.0.1:2\n").unwrap();
+    assert_eq!(next(&mut changes).await.unwrap().listen.port(), 2);
+    assert!(
+        !changes
+            .names
+            .0
+            .read()
+            .unwrap()
+            .contains(OsStr::new("token"))
+    );
+}

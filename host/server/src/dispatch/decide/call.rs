@@ -14,7 +14,7 @@ use penstock_model::lane::Lane;
 use penstock_model::record::{DecisionRecord, Outcome};
 use penstock_model::scope::Scope;
 use penstock_model::tenant::Place;
-use penstock_sandbox::CallInput;
+use penstock_sandbox::{CallInput, Slot};
 use penstock_store::{Decision, PendingRoute, Settlement};
 
 use super::super::turns::Whose;
@@ -228,8 +228,16 @@ pub(super) async fn prepare(
 }
 
 impl Call {
-    /// Asks the plugin; waits for a slot of it.
-    pub(super) async fn ask(&self) -> Result<DecisionRecord, penstock_model::lookup::HostFault> {
+    /// The right to ask the plugin; none: it has enough to do.
+    pub(super) async fn turn(&self) -> Option<Slot> {
+        self.slot.turn(&self.loaded).await
+    }
+
+    /// Asks the plugin.
+    pub(super) async fn ask(
+        &self,
+        slot: Slot,
+    ) -> Result<DecisionRecord, penstock_model::lookup::HostFault> {
         let grants = self.loaded.plugin.grants();
         let input = CallInput {
             event: Event::clone(&self.event),
@@ -239,7 +247,7 @@ impl Call {
             grant: Arc::new(grants.at(self.event.provenance.trust)),
         };
         let world = Arc::clone(&self.world);
-        self.loaded.plugin.decide(input, world).await
+        self.loaded.plugin.decide_in(slot, input, world).await
     }
 
     /// Counts what came of it.
