@@ -10,12 +10,14 @@ mod fair;
 mod faults;
 mod feed;
 mod figure;
+mod hostile;
 mod kill;
 mod memory;
 mod pac;
 mod plane;
 mod power;
 mod process;
+mod replay;
 mod replicas;
 mod start;
 mod sustained;
@@ -49,6 +51,10 @@ pub enum Name {
     Fair,
     /// Cost of a delivery with 1,000 tenants against one.
     Tenants,
+    /// Decisions run again.
+    Replay,
+    /// A plugin beside a hostile one.
+    Hostile,
 }
 
 /// Measures, with this binary `penstock`; faults last so long.
@@ -80,5 +86,7 @@ pub async fn measure(name: Name, penstock: &Path, faults: Duration) -> Vec<Figur
         Name::Pac => pac::measure(penstock).await,
         Name::Fair => fair::measure(penstock).await,
         Name::Tenants => tenants::measure(penstock).await,
+        Name::Replay => replay::measure(penstock).await,
+        Name::Hostile => hostile::measure(penstock).await,
     }
 }

@@ -29,6 +29,8 @@ pub struct Penstock {
 pub struct Told {
     /// It ended with 0.
     pub success: bool,
+    /// Its exit status; none: a signal ended it.
+    pub code: Option<i32>,
     /// Standard output.
     pub out: String,
     /// Standard error.
@@ -308,6 +310,7 @@ impl Penstock {
         let output = command.output().await.expect("the command starts");
         Told {
             success: output.status.success(),
+            code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
             err: String::from_utf8_lossy(&output.stderr).into_owned(),
         }

@@ -131,6 +131,13 @@ impl Route {
         self
     }
 
+    /// Of another tenant.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: &str) -> Self {
+        self.tenant = tenant.to_owned();
+        self
+    }
+
     /// Decides and does nothing.
     #[must_use]
     pub fn observe(mut self) -> Self {

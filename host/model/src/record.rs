@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Plan, PluginError};
 use crate::event::Event;
 use crate::id::{Digest, PluginName, Timestamp};
+use crate::limits::Limits;
 use crate::lookup::{Answer, Content, Lookup, LookupError};
 
 /// One question and what was answered to it, by position.
@@ -223,6 +224,30 @@ pub struct Usage {
     pub host_bytes: u64,
     /// Bytes of log lines that were dropped.
     pub log_dropped: u64,
+    /// Bytes of the largest host call, one way.
+    #[serde(default)]
+    pub host_call_bytes: u64,
+    /// Bytes of the answer in its canonical encoding.
+    #[serde(default)]
+    pub output: u64,
+    /// Effects of the plan, those over the limit too.
+    #[serde(default)]
+    pub effects: u64,
+    /// Bytes of log lines that were kept.
+    #[serde(default)]
+    pub log: u64,
+    /// Keys of state that it wrote.
+    #[serde(default)]
+    pub state_keys: u32,
+    /// Bytes of state that it wrote.
+    #[serde(default)]
+    pub state_bytes: u64,
+    /// Bytes that are in the record, before they are encoded.
+    #[serde(default)]
+    pub record: u64,
+    /// Calls of the plugin at the same time when it began, itself included.
+    #[serde(default)]
+    pub at_once: u32,
 }
 
 /// Everything that a call depends on, and what came of it.
@@ -242,6 +267,9 @@ pub struct DecisionRecord {
     pub seed: [u8; 32],
     /// The time that the guest saw.
     pub time: Timestamp,
+    /// What the call might use: an answer that is refused under one limit passes under another.
+    #[serde(default)]
+    pub limits: Limits,
     /// Every host call, in order.
     pub calls: Vec<HostCall>,
     /// Log lines, in order.

@@ -51,6 +51,8 @@ pub(crate) struct Caller {
     pub(crate) log: Vec<LogLine>,
     pub(crate) host_calls: u32,
     pub(crate) host_bytes: u64,
+    /// Bytes of the largest host call, one way.
+    pub(crate) largest: u64,
     pub(crate) log_bytes: u64,
     pub(crate) log_dropped: u64,
     pub(crate) wasi: Wasi,
@@ -85,6 +87,7 @@ impl Caller {
     }
 
     fn add(&mut self, bytes: u64) -> Result<(), Stop> {
+        self.largest = self.largest.max(bytes);
         let sum = self.host_bytes.saturating_add(bytes);
         let limit = self.limits.total_bytes;
         if sum > limit {
@@ -166,11 +169,13 @@ impl Caller {
             Ok(_) if bytes > self.limits.host_call_bytes => Err(LookupError::TooLarge(bytes)),
             answer => answer,
         };
-        self.add(match &answer {
+        let crossed = match &answer {
             Ok(_) => bytes,
             Err(error) => error.weigh(),
-        })?;
+        };
+        // Recorded before it is counted: an answer that is one too many is needed to run the call again.
         self.calls.push(HostCall { lookup, answer });
+        self.add(crossed)?;
         match self.calls.last().map(|call| &call.answer) {
             Some(Ok(answer)) => Ok(Ok(answer)),
             Some(Err(error)) => Ok(Err(error.clone())),

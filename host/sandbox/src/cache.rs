@@ -141,3 +141,94 @@ impl Cache {
         mac
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: &[u8] = b"compiled code, as far as this cache knows";
+
+    fn cache(dir: &Path, key: u8) -> Cache {
+        Cache::open(CacheSettings {
+            dir: dir.to_owned(),
+            key: CacheKey::new([key; 32]),
+        })
+        .unwrap()
+    }
+
+    fn digest(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
+    }
+
+    #[test]
+    fn what_was_written_is_read_by_whoever_has_the_key() {
+        let home = tempfile::tempdir().unwrap();
+        let (wasm, engine) = (digest("wasm"), digest("engine"));
+        cache(home.path(), 1).write(wasm, engine, CODE);
+        let kept = cache(home.path(), 1).read(wasm, engine);
+        assert_eq!(kept.as_deref(), Some(CODE));
+        assert_eq!(cache(home.path(), 2).read(wasm, engine), None);
+    }
+
+    #[test]
+    fn no_single_bit_may_be_another_and_no_byte_may_be_missing_or_too_many() {
+        let home = tempfile::tempdir().unwrap();
+        let (wasm, engine) = (digest("wasm"), digest("engine"));
+        let cache = cache(home.path(), 1);
+        cache.write(wasm, engine, CODE);
+        let path = cache.path(wasm, engine);
+        let good = fs::read(&path).unwrap();
+        let refused = |bytes: &[u8], what: &str| {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(cache.read(wasm, engine), None, "{what}");
+        };
+        for bit in 0..good.len() * 8 {
+            let mut forged = good.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            refused(&forged, "a bit is another");
+        }
+        for end in 0..good.len() {
+            refused(&good[..end], "it is cut");
+        }
+        let mut longer = good.clone();
+        longer.push(0);
+        refused(&longer, "it is longer");
+        fs::write(&path, &good).unwrap();
+        assert!(cache.read(wasm, engine).is_some());
+    }
+
+    #[test]
+    fn a_file_is_good_for_its_own_component_and_its_own_engine_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = cache(home.path(), 1);
+        let mine = (digest("wasm"), digest("engine"));
+        cache.write(mine.0, mine.1, CODE);
+        for other in [
+            (digest("another wasm"), mine.1),
+            (mine.0, digest("another engine")),
+            (mine.1, mine.0),
+        ] {
+            fs::copy(cache.path(mine.0, mine.1), cache.path(other.0, other.1)).unwrap();
+            assert_eq!(cache.read(other.0, other.1), None, "{other:?}");
+        }
+        // Where the names are told apart by a part of the digest, the MAC still is over all of it.
+        let near = |last: u8| {
+            let text = format!("sha256:{}{last:02x}", "ab".repeat(31));
+            Digest::parse(&text).unwrap()
+        };
+        cache.write(mine.0, near(1), CODE);
+        assert_eq!(cache.path(mine.0, near(1)), cache.path(mine.0, near(2)));
+        assert_eq!(cache.read(mine.0, near(2)), None);
+        assert!(cache.read(mine.0, near(1)).is_some());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_no_error() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("code");
+        let cache = cache(&dir, 1);
+        fs::remove_dir(&dir).unwrap();
+        cache.write(digest("wasm"), digest("engine"), CODE);
+        assert_eq!(cache.read(digest("wasm"), digest("engine")), None);
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use penstock_model::effect::Problem;
 use penstock_model::limits::Limits;
-use penstock_model::record::{Failure, Outcome};
+use penstock_model::record::{Failure, Outcome, Usage};
 use wasmtime::component::TypedFunc;
 use wasmtime::{Store, UpdateDeadline};
 
@@ -130,22 +130,25 @@ async fn ask(
     }
 }
 
-/// What an answer of `decide` comes to, within its limits; its texts are the guest's still.
+/// What an answer of `decide` comes to, within its limits; its texts are the guest's still. How large it is goes into `usage`.
 pub(crate) fn judge(
     answer: Result<v0_1::wit::effects::Plan, v0_1::wit::types::PluginError>,
     limits: &Limits,
+    usage: &mut Usage,
 ) -> Outcome {
     let plan = match answer {
         Ok(plan) => plan,
         Err(error) => {
             let error = v0_1::error(error);
-            if record::encoded(&error) > limits.output {
+            usage.output = record::encoded(&error);
+            if usage.output > limits.output {
                 return too_large(limits);
             }
             return Outcome::Error(error);
         }
     };
     let found = u64::try_from(plan.effects.len()).unwrap_or(u64::MAX);
+    usage.effects = found;
     if found > u64::from(limits.effects) {
         return Outcome::Failure(Failure::EffectsExceeded {
             found,
@@ -154,8 +157,13 @@ pub(crate) fn judge(
     }
     match v0_1::plan(plan) {
         Err(message) => Outcome::Failure(Failure::BadAnswer { message }),
-        Ok(plan) if record::encoded(&plan) > limits.output => too_large(limits),
-        Ok(plan) => Outcome::Plan(plan),
+        Ok(plan) => {
+            usage.output = record::encoded(&plan);
+            if usage.output > limits.output {
+                return too_large(limits);
+            }
+            Outcome::Plan(plan)
+        }
     }
 }
 

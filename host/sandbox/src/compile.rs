@@ -1,7 +1,8 @@
 //! Compiling a component, in this process or in a bounded child.
 //!
 //! How long a compiler takes, and how much memory, is up to the component that it is given; upstream calls neither a vulnerability. So the server compiles in
-//! a child that has limits on time, memory and files, an empty environment, and nothing open but three pipes. The child is the same program, so
+//! a child that has limits on time, memory and files, an empty environment, and nothing that it can use but three pipes: [`crate::confine`] takes files,
+//! network and other processes away, where the kernel does that, and the host says in its log where it does not. The child is the same program, so
 //! that both agree on every setting of the engine; it runs [`serve`] and nothing else.
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use wasmtime::Engine;
 
 use crate::clamp;
 use crate::config::{self, Reservation};
+use crate::confine::confine;
 
 /// Where components are compiled.
 #[derive(Clone, Debug, Default)]
@@ -181,7 +183,15 @@ impl ChildSettings {
             }
             match (status, code) {
                 (None, _) | (_, Err(_)) => Err(CompileError::TooSlow { limit: self.time }),
-                (Some(status), Ok(Ok(code))) if status.success() => Ok(code),
+                (Some(status), Ok(Ok(code))) if status.success() => {
+                    if !message.is_empty() {
+                        tracing::warn!(
+                            message,
+                            "a plugin was compiled, but with less around it than is meant"
+                        );
+                    }
+                    Ok(code)
+                }
                 (Some(status), _) if status.code() == Some(i32::from(INVALID)) => {
                     Err(CompileError::Invalid { message })
                 }
@@ -228,7 +238,7 @@ fn end(child: &mut Child) {
 
 /// The child's whole life: reads a job and a component from standard input, writes compiled code to standard output.
 ///
-/// It limits itself before it reads the component: address space, processor time, open files, file size and core dumps.
+/// It limits itself before it reads the component: address space, processor time, open files, file size and core dumps; then the system calls.
 pub fn serve() -> ExitCode {
     match serve_one() {
         Ok(()) => ExitCode::SUCCESS,
@@ -251,6 +261,10 @@ fn serve_one() -> Result<(), (u8, String)> {
     let job: Job =
         serde_json::from_slice(&line).map_err(|error| failed("the job can't be read", &error))?;
     restrict(&job).map_err(|error| failed("the limits can't be set", &error))?;
+    if let Err(unconfined) = confine() {
+        // Told on the pipe that is read for messages: compiling goes on.
+        let _ = writeln!(std::io::stderr(), "{unconfined}");
+    }
     let mut wasm = Vec::new();
     stdin
         .read_to_end(&mut wasm)

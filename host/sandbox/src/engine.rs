@@ -202,7 +202,7 @@ impl Engine {
 }
 
 impl Inner {
-    fn compiled(
+    pub(crate) fn compiled(
         &self,
         digest: Digest,
         wasm: &[u8],
@@ -306,3 +306,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What is behind these locks is whole between any two statements.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@
 //! | [`world`] | what the layer above answers |
 //! | [`mod@replay`] | a recorded call, made again |
 //! | `wasi` | what a component of a runtime that needs WASI gets of it |
-//! | [`compile`], [`cache`] | compiling in a child process; compiled code on disk |
+//! | [`compile`], [`confine`], [`cache`] | compiling in a child process; what it may not do; compiled code on disk |
 
 #![cfg_attr(
     test,
@@ -34,6 +34,7 @@ mod clamp;
 pub mod compile;
 mod compiled;
 mod config;
+pub mod confine;
 pub mod engine;
 mod inspect;
 mod limiter;
@@ -54,7 +55,7 @@ pub use compile::{ChildSettings, CompileError, Compiler};
 pub use engine::{Allocation, Engine, EngineError, EngineSettings};
 pub use inspect::{Kind, LoadError};
 pub use plugin::{CallInput, Plugin, SettingsError};
-pub use replay::{Replay, ReplayError, Verdict, replay};
+pub use replay::{Difference, Recorded, Replay, ReplayError, Verdict, replay};
 pub use slot::Slot;
 pub use world::{Asked, BoxFuture, World};
 

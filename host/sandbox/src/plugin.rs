@@ -319,22 +319,34 @@ impl Loaded {
         let wasi = Wasi::new(seed, time);
         let mut caller = self.caller(settings, allowed, world, outside, wasi);
         caller.keeps_state = event.scope.project().is_some();
+        let at_once = self.in_use();
         let (mut caller, told) = call::run(&self.compiled, caller, Question::Decide(&given)).await;
+        let mut usage = Usage::default();
         let mut outcome = match told {
-            Ok(Told::Decided(answer)) => call::judge(answer, &self.limits),
+            Ok(Told::Decided(answer)) => call::judge(answer, &self.limits, &mut usage),
             Ok(Told::Schema(_) | Told::Problems(_)) => return Err(unasked()),
             Err(Stop::Failure(failure)) => Outcome::Failure(failure),
             Err(Stop::Fault(fault)) => return Err(clamp::fault(fault)),
         };
         clamp::outcome(&mut outcome);
         caller.end_of_output();
-        let usage = caller.usage();
-        let weight = [
-            caller.log_bytes,
-            caller.state.bytes(),
-            self.limits.output,
+        usage = Usage {
+            output: usage.output,
+            effects: usage.effects,
+            at_once,
+            ..caller.usage()
+        };
+        usage.record = [
+            usage.log,
+            usage.state_bytes,
+            usage.output,
             caller.settings.weigh(),
             event.weigh(),
+            // An answer that was one too many is in the record and not in the sum.
+            match &outcome {
+                Outcome::Failure(_) => usage.host_call_bytes,
+                Outcome::Plan(_) | Outcome::Error(_) => 0,
+            },
         ]
         .into_iter()
         .fold(caller.host_bytes, u64::saturating_add);
@@ -350,6 +362,7 @@ impl Loaded {
             event,
             seed,
             time,
+            limits: Limits::clone(&self.limits),
             calls: caller.calls,
             log: caller.log,
             state,
@@ -357,8 +370,15 @@ impl Loaded {
             outcome,
             usage,
         };
-        record::limit(&mut record, weight, self.limits.record);
+        record::limit(&mut record, usage.record, self.limits.record);
         Ok(record)
+    }
+
+    /// Calls of this plugin that have a slot.
+    fn in_use(&self) -> u32 {
+        let free = self.slots.available_permits();
+        let used = self.engine.share(&self.limits).saturating_sub(free);
+        u32::try_from(used).unwrap_or(u32::MAX)
     }
 
     async fn about_settings(
@@ -402,6 +422,7 @@ impl Loaded {
             log: Vec::new(),
             host_calls: 0,
             host_bytes: 0,
+            largest: 0,
             log_bytes: 0,
             log_dropped: 0,
             wasi,
@@ -418,6 +439,11 @@ impl Caller {
             host_calls: self.host_calls,
             host_bytes: self.host_bytes,
             log_dropped: self.log_dropped,
+            host_call_bytes: self.largest,
+            log: self.log_bytes,
+            state_keys: self.state.keys(),
+            state_bytes: self.state.bytes(),
+            ..Usage::default()
         }
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn encoded(value: &impl Serialize) -> u64 {
     }
 }
 
-/// Cuts a record that is larger than it may be: then its outcome is that, and it keeps as many calls as fit.
+/// Cuts a record that is larger than it may be: then its outcome is that, unless the call had failed anyway, and it keeps as many calls as fit.
 ///
 /// `weight` is what was weighed of its parts; only where it comes near the limit is the encoding counted.
 pub(crate) fn limit(record: &mut DecisionRecord, weight: u64, limit: u64) {
@@ -50,7 +50,9 @@ pub(crate) fn limit(record: &mut DecisionRecord, weight: u64, limit: u64) {
     if at_most <= limit || encoded(record) <= limit {
         return;
     }
-    record.outcome = Outcome::Failure(Failure::RecordExceeded { limit });
+    if !matches!(record.outcome, Outcome::Failure(_)) {
+        record.outcome = Outcome::Failure(Failure::RecordExceeded { limit });
+    }
     record.cut = true;
     record.state.written.clear();
     record.log.clear();

@@ -1,4 +1,9 @@
-//! A recorded call, made again: the same component, input, answers, seed and time give the same bytes.
+//! A recorded call, made again: the same component, input, limits, answers, seed and time give the same bytes.
+//!
+//! Asks nothing of the world: a question is answered only if it stands in the record at that very position, with those very arguments.
+
+mod difference;
+mod recorded;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,22 +11,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 use penstock_model::grant::Grant;
 use penstock_model::id::Digest;
 use penstock_model::lookup::{HostFault, Lookup};
-use penstock_model::record::{DecisionRecord, HostCall, Outcome};
+use penstock_model::record::{DecisionRecord, HostCall};
 
-use crate::ask::{self, Allowed};
+use crate::ask::Allowed;
+use crate::inspect::LoadError;
 use crate::plugin::{CallInput, Plugin};
 use crate::world::{Asked, BoxFuture, World};
+
+pub use self::difference::Difference;
+pub use self::recorded::Recorded;
 
 /// What came of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The same bytes; or, of a call that was cut, the same host calls as far as both went.
-    Same,
-    /// Something else.
-    Differs {
-        /// What, in a sentence.
-        what: String,
+    /// The same bytes.
+    Same {
+        /// Digest of the canonical encoding, then and now.
+        digest: Digest,
     },
+    /// The call had been cut: the same host calls and log lines as far as both went.
+    SamePrefix {
+        /// Host calls that were compared.
+        calls: usize,
+    },
+    /// Something else.
+    Differs(Difference),
+}
+
+impl Verdict {
+    /// Nothing differs, as far as it can be compared.
+    pub fn is_same(&self) -> bool {
+        !matches!(self, Self::Differs(_))
+    }
 }
 
 /// Why a call was not made again.
@@ -37,6 +58,9 @@ pub enum ReplayError {
         /// Digest of the plugin.
         given: Digest,
     },
+    /// The component can't be loaded any more.
+    #[error("the component of the record can't be loaded: {0}")]
+    Load(#[source] Box<LoadError>),
     /// The host failed.
     #[error("the call could not be made again: {0}")]
     Host(HostFault),
@@ -50,7 +74,7 @@ pub enum ReplayError {
 pub struct Replay {
     calls: Vec<HostCall>,
     next: AtomicUsize,
-    differs: Mutex<Option<String>>,
+    differs: Mutex<Option<Difference>>,
     ended: AtomicBool,
 }
 
@@ -66,7 +90,7 @@ impl Replay {
     }
 
     /// The first question that was another than in the record.
-    pub fn differs(&self) -> Option<String> {
+    pub fn differs(&self) -> Option<Difference> {
         self.differs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -80,28 +104,19 @@ impl Replay {
 
     fn answer(&self, lookup: &Lookup) -> Asked {
         let position = self.next.fetch_add(1, Relaxed);
-        let what = match self.calls.get(position) {
-            Some(call) if call.lookup == *lookup => return Ok(call.answer.clone()),
-            Some(call) => format!(
-                "host call {} is `{}` and was `{}`, or its arguments differ",
-                position + 1,
-                ask::name(lookup),
-                ask::name(&call.lookup)
-            ),
-            None => {
-                self.ended.store(true, Relaxed);
-                format!(
-                    "host call {} is `{}` and there were only {}",
-                    position + 1,
-                    ask::name(lookup),
-                    self.calls.len()
-                )
-            }
-        };
+        let recorded = self.calls.get(position);
+        if let Some(call) = recorded
+            && call.lookup == *lookup
+        {
+            return Ok(call.answer.clone());
+        }
+        self.ended.fetch_or(recorded.is_none(), Relaxed);
         let mut differs = self.differs.lock().unwrap_or_else(PoisonError::into_inner);
-        let what = differs.get_or_insert(what).clone();
+        let difference = differs.get_or_insert_with(|| {
+            Difference::question(position, recorded.map(|call| &call.lookup), lookup)
+        });
         Err(HostFault {
-            what: format!("replay: {what}"),
+            what: format!("replay: {difference}"),
             retry_after: None,
         })
     }
@@ -113,7 +128,7 @@ impl World for Replay {
     }
 }
 
-/// Makes a recorded call again, under the plugin's limits of today, and compares canonical bytes.
+/// Makes a recorded call again under the limits that this plugin was loaded with, and compares canonical bytes. [`Recorded`] takes the record's limits.
 ///
 /// # Errors
 /// [`ReplayError`].
@@ -141,24 +156,31 @@ pub async fn replay(plugin: &Plugin, record: &DecisionRecord) -> Result<Verdict,
         .await;
     let mut again = match (again, world.differs()) {
         // It went on where the record was cut: as far as that, it was the same.
-        (Err(_), Some(_)) if record.cut && world.ended() => return Ok(Verdict::Same),
-        (Err(_), Some(what)) => return Ok(Verdict::Differs { what }),
+        (Err(_), Some(_)) if record.cut && world.ended() => {
+            return Ok(Verdict::SamePrefix {
+                calls: record.calls.len(),
+            });
+        }
+        (Err(_), Some(difference)) => return Ok(Verdict::Differs(difference)),
         (Err(fault), None) => return Err(ReplayError::Host(fault)),
         (Ok(again), _) => again,
     };
-    // The name is the configuration's, not the component's.
+    // The name is the configuration's, not the component's; more time may have been given to a call that did not run out of it.
     again.plugin = record.plugin.clone();
+    again.limits = record.limits.clone();
     if record.cut {
-        return Ok(compare_prefix(&again, record));
+        return Ok(prefix(&again, record));
     }
-    let same = again.canonical().map_err(ReplayError::Encoding)?
-        == record.canonical().map_err(ReplayError::Encoding)?;
-    Ok(if same {
-        Verdict::Same
-    } else {
-        Verdict::Differs {
-            what: difference(&again, record),
+    let (now, then) = (
+        again.canonical().map_err(ReplayError::Encoding)?,
+        record.canonical().map_err(ReplayError::Encoding)?,
+    );
+    Ok(if now == then {
+        Verdict::Same {
+            digest: Digest::of(&now),
         }
+    } else {
+        Verdict::Differs(Difference::between(record, &again))
     })
 }
 
@@ -170,60 +192,18 @@ fn state_was_denied(record: &DecisionRecord) -> bool {
         .any(|call| matches!(call.lookup, Lookup::StatePut(_) | Lookup::StateDelete(_)))
 }
 
-fn compare_prefix(again: &DecisionRecord, record: &DecisionRecord) -> Verdict {
-    let differs = again
-        .calls
-        .iter()
-        .zip(&record.calls)
-        .position(|(one, other)| one != other);
-    let finished = !again.cut && again.calls.len() < record.calls.len();
-    match differs {
-        Some(position) => Verdict::Differs {
-            what: format!("host call {} differs", position + 1),
-        },
-        None if finished => Verdict::Differs {
-            what: format!(
-                "it ended after {} host calls, and {} were made",
-                again.calls.len(),
-                record.calls.len()
-            ),
-        },
-        None => Verdict::Same,
+/// Of a call that was cut: as far as both went they must agree, and the one of now must go as far, or be cut too.
+fn prefix(again: &DecisionRecord, record: &DecisionRecord) -> Verdict {
+    if let Some(difference) = Difference::of_calls(record, again)
+        .or_else(|| Difference::of_log(record, again))
+        .or_else(|| {
+            (!again.cut && again.calls.len() < record.calls.len())
+                .then(|| Difference::number_of_calls(record, again))
+        })
+    {
+        return Verdict::Differs(difference);
     }
-}
-
-/// The first part that differs, in the order in which a reader asks.
-fn difference(again: &DecisionRecord, record: &DecisionRecord) -> String {
-    let word = |outcome: &Outcome| match outcome {
-        Outcome::Plan(_) => "a plan",
-        Outcome::Error(_) => "the plugin's own error",
-        Outcome::Failure(failure) => failure.word(),
-    };
-    if again.calls != record.calls {
-        return format!(
-            "the host calls differ: {} now, {} then",
-            again.calls.len(),
-            record.calls.len()
-        );
+    Verdict::SamePrefix {
+        calls: again.calls.len().min(record.calls.len()),
     }
-    if again.outcome != record.outcome {
-        return format!(
-            "the outcome differs: {} now, {} then",
-            word(&again.outcome),
-            word(&record.outcome)
-        );
-    }
-    for (what, differs) in [
-        ("the state", again.state != record.state),
-        ("the log", again.log != record.log),
-        (
-            "the version of the contract",
-            again.contract != record.contract,
-        ),
-    ] {
-        if differs {
-            return format!("{what} differs");
-        }
-    }
-    "the encodings differ".to_owned()
 }

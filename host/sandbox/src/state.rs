@@ -131,6 +131,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// Keys that the call would write.
+    pub(crate) fn keys(&self) -> u32 {
+        u32::try_from(self.change.written.len()).unwrap_or(u32::MAX)
+    }
+
     /// Bytes that the call would write.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

@@ -5,6 +5,7 @@ mod effects;
 mod output;
 mod projects;
 mod queue;
+mod replay;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,19 @@ enum Command {
     Explain {
         /// A delivery's id, a run's id, or the name of its PipelineRun.
         what: String,
+        /// Runs its decisions again from their records and says whether they come out the same.
+        #[arg(long)]
+        rerun: bool,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Runs decisions again from their records and says which come out otherwise.
+    #[command(
+        after_help = "Exit status: 0 if all came out the same, 3 if one differs, 4 if one could not be run."
+    )]
+    Replay {
+        #[command(flatten)]
+        arguments: replay::Arguments,
         #[command(flatten)]
         shared: Shared,
     },
@@ -160,7 +174,12 @@ async fn command(command: Command) -> Result<ExitCode> {
             })
         }
         Command::Deliveries { command, shared } => deliveries::run(command, &shared).await,
-        Command::Explain { what, shared } => deliveries::explain(&what, &shared).await,
+        Command::Explain {
+            what,
+            rerun,
+            shared,
+        } => deliveries::explain(&what, rerun, &shared).await,
+        Command::Replay { arguments, shared } => replay::run(&arguments, &shared).await,
         Command::Effects { command, shared } => effects::run(command, &shared).await,
         Command::Queue { limit, shared } => queue::show(limit, &shared).await,
         Command::Projects { command, shared } => projects::run(command, &shared).await,

@@ -12,10 +12,11 @@ mod plugins;
 mod problem;
 mod read;
 mod reader;
+mod retention;
 mod routes;
 mod tenants;
 mod tree;
-mod unit;
+pub(crate) mod unit;
 pub mod watch;
 
 use std::collections::BTreeSet;
@@ -36,6 +37,7 @@ use penstock_model::tenant::Tenant;
 
 pub use self::delegated::{AllDelegated, Delegated};
 pub use self::problem::{Problem, Problems};
+pub use self::retention::RetentionConfig;
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Config {
     pub body_budget: u64,
     /// How much may go on at a time.
     pub flow: FlowLimits,
+    /// How long things are kept, and how much.
+    pub retention: RetentionConfig,
     /// GitLab instances.
     pub gitlab: Vec<GitlabConfig>,
     /// Clusters.

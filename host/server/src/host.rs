@@ -1,15 +1,15 @@
 //! What the loops share: the store, the engine, the metrics and the configuration in force.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use penstock_sandbox::{CacheKey, CacheSettings, ChildSettings, Compiler, Engine, EngineSettings};
+use penstock_sandbox::{CacheSettings, ChildSettings, Compiler, Engine, EngineSettings};
 use penstock_store::{Store, Target};
 use tokio::sync::Notify;
 
 use crate::budget::ByteBudget;
+use crate::code_key;
 use crate::config::{Config, StoreConfig};
 use crate::dispatch::Turns;
 use crate::live::Live;
@@ -104,45 +104,27 @@ pub fn target(config: &Config) -> Target {
 /// # Errors
 /// The cache folder or its key can't be made, or the engine does not start.
 pub fn engine(config: &Config) -> Result<Engine> {
+    engine_on(config, EngineSettings::default().threads)
+}
+
+/// The same for a command that does nothing beside running plugins: on all cores.
+///
+/// # Errors
+/// As [`engine`].
+pub fn engine_on_all_cores(config: &Config) -> Result<Engine> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    engine_on(config, cores)
+}
+
+fn engine_on(config: &Config, threads: usize) -> Result<Engine> {
     let dir = config.data.join("compiled");
-    let key = cache_key(&config.data)?;
+    let key = code_key::read(&config.data)?;
     let program = std::env::current_exe().context("this program does not know where it lies")?;
     let settings = EngineSettings {
+        threads,
         cache: Some(CacheSettings { dir, key }),
         compiler: Compiler::Child(ChildSettings::new(program, vec![COMPILE_COMMAND.into()])),
         ..EngineSettings::default()
     };
     Engine::new(settings).context("the engine for plugins does not start")
-}
-
-/// The key that authenticates compiled plugins. It lies beside the cache folder, never in it, readable by its owner alone.
-fn cache_key(data: &PathBuf) -> Result<CacheKey> {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::fs::OpenOptionsExt as _;
-
-    std::fs::create_dir_all(data)
-        .with_context(|| format!("can't make the folder {}", data.display()))?;
-    let path = data.join("compiled.key");
-    let what = || {
-        format!(
-            "the key of the cache of compiled plugins, {}",
-            path.display()
-        )
-    };
-    let mut bytes = [0; 32];
-    match std::fs::File::open(&path) {
-        Ok(mut file) => file.read_exact(&mut bytes).with_context(what)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            rand::fill(&mut bytes);
-            std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .and_then(|mut file| file.write_all(&bytes))
-                .with_context(what)?;
-        }
-        Err(error) => return Err(error).with_context(what),
-    }
-    Ok(CacheKey::new(bytes))
 }

@@ -19,6 +19,7 @@ pub mod budget;
 pub mod check;
 pub mod cli;
 mod clone;
+mod code_key;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -38,7 +39,9 @@ pub mod metrics;
 pub mod page;
 pub mod plugins;
 pub mod receive;
+pub mod replay;
 pub mod report;
+pub mod retention;
 pub mod seal;
 pub mod serve;
 pub mod status;

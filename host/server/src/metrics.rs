@@ -1,15 +1,21 @@
 //! What Penstock counts. No project, no person and no branch is a label: a metric must not grow with the number of tenants.
 
+mod peaks;
+
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use penstock_model::limits::Limits;
+use penstock_model::record::Usage;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use self::peaks::Peaks;
 
 /// Upper bounds in seconds, from a millisecond to half a minute.
 const SECONDS: [f64; 14] = [
@@ -67,6 +73,7 @@ pub struct Metrics {
     decisions: Family<Outcome, Counter>,
     decision_seconds: Histograms<OfPlugin>,
     plugin_failures: Family<PluginFailure, Counter>,
+    peaks: Peaks,
     effects: Family<EffectOutcome, Counter>,
     gitlab_seconds: Histograms<Request>,
     kubernetes_seconds: Histograms<Request>,
@@ -110,6 +117,7 @@ impl Metrics {
             decisions: Family::default(),
             decision_seconds: Family::new_with_constructor(histogram),
             plugin_failures: Family::default(),
+            peaks: Peaks::new(&mut registry),
             effects: Family::default(),
             gitlab_seconds: Family::new_with_constructor(histogram),
             kubernetes_seconds: Family::new_with_constructor(histogram),
@@ -199,6 +207,11 @@ impl Metrics {
         self.decision_seconds
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+    }
+
+    /// What a call used, beside what it might.
+    pub fn used(&self, plugin: &str, limits: &Limits, usage: &Usage, component: u64) {
+        self.peaks.used(plugin, limits, usage, component);
     }
 
     /// A call that the host ended.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use penstock_model::id::Timestamp;
-use penstock_store::{Ages, Caps, Queue};
+use penstock_store::{Caps, Queue};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -17,13 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::lanes::{self, Lanes};
-use crate::{act, backoff, dispatch, flow, http, listen, report};
+use crate::{act, backoff, dispatch, flow, http, listen, report, retention};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How often what is past its age is taken away.
-const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The loops of the data path. They know of each other only through the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -98,7 +95,7 @@ pub fn start(
         tasks.spawn(flow::run(host.store.clone(), stop.clone()));
     }
     if loops.contains(&Loop::Act) {
-        tasks.spawn(purge(Arc::clone(host), stop.clone()));
+        tasks.spawn(retention::run(Arc::clone(host), stop.clone()));
         tasks.spawn(crate::clone::sweep(Arc::clone(host), stop.clone()));
     }
     if loops.contains(&Loop::Report) {
@@ -216,20 +213,6 @@ async fn load_one(host: &Host, slot: &crate::plugins::PluginSlot) -> Result<()> 
         .await?;
     slot.set_kept();
     Ok(())
-}
-
-/// Takes away what is older than it needs to be, every hour.
-async fn purge(host: Arc<Host>, stop: CancellationToken) {
-    loop {
-        match host.store.purge(Timestamp::now(), Ages::default()).await {
-            Ok(purged) => tracing::info!(purged = ?purged, "took away what is past its age"),
-            Err(error) => tracing::warn!(%error, "what is past its age could not be taken away"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(PURGE_EVERY) => {}
-        }
-    }
 }
 
 /// Puts each valid change of the configuration in force.

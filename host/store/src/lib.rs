@@ -32,7 +32,8 @@
 //! | `run_end` | a run's end, given to the plugin that started it |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
-//! | `blob`, `retention` | large things and how long things are kept |
+//! | `records` | decision records in numbers, to make calls again |
+//! | `blob`, `retention`, `size` | large things, how long things are kept, how much |
 //! | `backend` | connections, threads, transactions, what differs between the databases |
 
 #![cfg_attr(
@@ -63,10 +64,12 @@ mod history;
 mod keep;
 mod outbox;
 mod project;
+mod records;
 mod retention;
 mod retry;
 mod run;
 mod run_end;
+mod size;
 mod state;
 mod store;
 #[cfg(test)]
@@ -89,8 +92,10 @@ pub use figures::Figures;
 pub use flow::{Granted, Queued};
 pub use outbox::{EffectState, effect_lane};
 pub use project::{Pinned, PinnedProject};
+pub use records::{KeptRecord, RecordPage};
 pub use retention::{Ages, Purged};
 pub use retry::{Retried, RetryError};
 pub use run::{RunObservation, StoredRun};
+pub use size::Shrunk;
 pub use state::StateScope;
 pub use store::{Store, Target};

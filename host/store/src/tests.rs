@@ -18,9 +18,11 @@ mod onward;
 mod people;
 mod postgres_only;
 mod receive;
+mod records;
 mod run_end;
 mod runs;
 mod server;
+mod size;
 mod starts;
 mod world;
 

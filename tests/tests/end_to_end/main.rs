@@ -20,6 +20,7 @@ mod provenance;
 mod receive;
 mod refusals;
 mod reload;
+mod replay;
 mod retry;
 mod run_finished;
 mod secrets;

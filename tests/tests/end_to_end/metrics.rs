@@ -8,11 +8,14 @@ use penstock_tests::manifest::running;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Scene, until};
 
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 15] = [
     "penstock_received",
     "penstock_decisions",
     "penstock_decision_seconds",
     "penstock_plugin_failures",
+    "penstock_plugin_peak",
+    "penstock_plugin_limit",
+    "penstock_plugin_limit_share",
     "penstock_effects",
     "penstock_gitlab_request_seconds",
     "penstock_kubernetes_request_seconds",
@@ -48,6 +51,9 @@ async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
         r#"penstock_received_total{instance="main",hook="acme",result="accepted"} 1"#,
         r#"penstock_deliveries{state="failed"} 1"#,
         r#"penstock_plugin_failures_total{plugin="bad",kind="trap"} 1"#,
+        r#"penstock_plugin_limit{plugin="bad",limit="cpu"} 5.0"#,
+        r#"penstock_plugin_peak{plugin="pipelines",limit="effects"} 1.0"#,
+        r#"penstock_plugin_limit_share_count{plugin="pipelines",limit="memory"} 1"#,
         r#"penstock_runs{state="succeeded"} 1"#,
         r#"penstock_effects_total{kind="start-run",outcome="done"} 1"#,
     ] {

@@ -46,6 +46,10 @@ enum Name {
     Fair,
     /// Cost of a delivery with 1,000 tenants against one, time of a reload, memory.
     Tenants,
+    /// 10,000 decisions run again.
+    Replay,
+    /// A plugin beside a hostile one.
+    Hostile,
 }
 
 /// Measures. The exit status says only whether it could be measured.

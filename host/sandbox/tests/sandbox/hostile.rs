@@ -5,7 +5,7 @@ use std::time::Duration;
 use penstock_model::effect::PluginError;
 use penstock_model::limits::Limits;
 use penstock_model::record::{DecisionRecord, Failure, Outcome};
-use penstock_sandbox::{LoadError, SettingsError, Verdict, replay};
+use penstock_sandbox::{LoadError, SettingsError, replay};
 
 use crate::stage::{
     Told, decide, engine, failure, hold, input, load, load_bytes, misbehave, reasons, usual,
@@ -25,7 +25,8 @@ fn short() -> Limits {
 async fn run(wasm: &[u8], limits: Limits) -> DecisionRecord {
     let plugin = load_bytes(wasm, limits).unwrap_or_else(|error| panic!("{error}"));
     let record = plugin.decide(input("{}"), Told::new(usual)).await.unwrap();
-    assert_eq!(replay(&plugin, &record).await.unwrap(), Verdict::Same);
+    let again = replay(&plugin, &record).await.unwrap();
+    assert!(again.is_same(), "{again:?}");
     record
 }
 
@@ -184,7 +185,11 @@ async fn foreign(guest: &str, way: &str, limits: Limits) -> DecisionRecord {
         .await
         .unwrap();
     let again = replay(&plugin, &record).await.unwrap();
-    assert_eq!(again, Verdict::Same, "{guest} {way}: {:?}", record.outcome);
+    assert!(
+        again.is_same(),
+        "{again:?}: {guest} {way}: {:?}",
+        record.outcome
+    );
     record
 }
 

@@ -11,6 +11,7 @@
 mod answers;
 mod bombs;
 mod compiling;
+mod confined;
 mod determinism;
 mod hostile;
 mod limits;

@@ -31,7 +31,8 @@ async fn decide_of_group(settings: &str) -> DecisionRecord {
     });
     let plugin = misbehave(Limits::default());
     let record = plugin.decide(of_group(settings), world).await.unwrap();
-    assert_eq!(replay(&plugin, &record).await.unwrap(), Verdict::Same);
+    let verdict = replay(&plugin, &record).await.unwrap();
+    assert!(matches!(verdict, Verdict::Same { .. }), "{verdict:?}");
     record
 }
 

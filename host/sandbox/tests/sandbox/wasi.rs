@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use penstock_model::id::Timestamp;
 use penstock_model::limits::Limits;
 use penstock_model::record::{DecisionRecord, Failure, Outcome};
-use penstock_sandbox::{Verdict, replay};
+use penstock_sandbox::replay;
 
 use crate::stage::{Told, failure, input, load_bytes, usual};
 use crate::written::Written;
@@ -81,7 +81,8 @@ pub(crate) fn guest(items: &str, imports: &str, decide: &str) -> Vec<u8> {
 async fn run(wasm: &[u8], limits: Limits) -> DecisionRecord {
     let plugin = load_bytes(wasm, limits).unwrap_or_else(|error| panic!("{error}"));
     let record = plugin.decide(input("{}"), Told::new(usual)).await.unwrap();
-    assert_eq!(replay(&plugin, &record).await.unwrap(), Verdict::Same);
+    let again = replay(&plugin, &record).await.unwrap();
+    assert!(again.is_same(), "{again:?}");
     record
 }
 

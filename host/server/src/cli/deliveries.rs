@@ -8,6 +8,7 @@ use penstock_model::id::{DeliveryId, EffectId, Timestamp};
 use penstock_store::{DeliveryFilter, DeliveryOutcome, Store};
 use serde_json::json;
 
+use super::replay::Again;
 use super::{Shared, open_beside, output};
 use crate::explain;
 
@@ -154,7 +155,7 @@ async fn retry(store: &Store, shared: &Shared, id: &str) -> Result<()> {
 }
 
 /// Explains a delivery, or the delivery behind a run.
-pub(super) async fn explain(what: &str, shared: &Shared) -> Result<ExitCode> {
+pub(super) async fn explain(what: &str, rerun: bool, shared: &Shared) -> Result<ExitCode> {
     let store = open_beside(shared).await?;
     let direct = store.explain(None, &DeliveryId::new(what)).await?;
     let found = match direct {
@@ -164,12 +165,25 @@ pub(super) async fn explain(what: &str, shared: &Shared) -> Result<ExitCode> {
     let Some(found) = found else {
         bail!(unknown(what))
     };
+    let again = if rerun {
+        Some(Again::of(shared, &store, &found.delivery.key).await?)
+    } else {
+        None
+    };
     let explanation = explain::Explanation::of(&store, found).await?;
-    output::answer(shared.output, &explain::explanation(&explanation), || {
-        explain::tell(&explanation)
+    let mut json = explain::explanation(&explanation);
+    if let (Some(again), Some(json)) = (&again, json.as_object_mut()) {
+        json.insert("rerun".to_owned(), again.json());
+    }
+    output::answer(shared.output, &json, || {
+        let told = explain::tell(&explanation);
+        match &again {
+            Some(again) => told + &again.text(),
+            None => told,
+        }
     });
     store.close().await;
-    Ok(ExitCode::SUCCESS)
+    Ok(again.map_or(ExitCode::SUCCESS, |again| again.code()))
 }
 
 async fn of_run(store: &Store, what: &str) -> Result<Option<penstock_store::Explained>> {

@@ -10,7 +10,8 @@ use super::problem::{Collector, Problems, Source};
 use super::reader::{Item, nearest};
 use super::tree::{self, Node, Spot, Value};
 use super::{
-    AllDelegated, Config, StoreConfig, clusters, delegated, flow, gitlab, plugins, routes, tenants,
+    AllDelegated, Config, StoreConfig, clusters, delegated, flow, gitlab, plugins, retention,
+    routes, tenants,
 };
 
 const LISTS: &[&str] = &["gitlab", "clusters", "tenants", "plugins", "routes"];
@@ -23,6 +24,7 @@ const SINGLES: &[&str] = &[
     "data",
     "bodies",
     "flow",
+    "retention",
 ];
 
 const LISTEN: std::net::SocketAddr =
@@ -225,6 +227,7 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
     let data = data.flatten().unwrap_or_else(|| files.path("data"));
     let store = sections.single("store", |item| store(item, files));
     let bodies = sections.single("bodies", |item| item.quantity(super::unit::bytes));
+    let retention = sections.single("retention", retention::read);
     let gitlab = gitlab::read(sections, files);
     let flow = flow::read(sections);
     let mut limits = flow.clone().unwrap_or_default();
@@ -254,6 +257,7 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
         data,
         body_budget: bodies?.unwrap_or(BODIES),
         flow: flow.map(|_| limits)?,
+        retention: retention?.unwrap_or_default(),
         gitlab: gitlab?,
         clusters: clusters.read?,
         tenants: tenants.read?,

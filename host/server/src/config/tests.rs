@@ -749,3 +749,40 @@ fn a_tenant_s_own_file_never_widens_and_its_mistakes_are_its_own() {
         );
     }
 }
+
+/// The page on limits has a section for each limit and each grant, as the configuration reads them.
+#[test]
+fn every_limit_and_every_grant_has_a_section_in_the_documentation() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/limits.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let headings: Vec<&str> = docs
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    for section in ["limits", "grants"] {
+        // What the reader says it knows, when it is given something else.
+        let wrong = format!("{section}: {{ \"no such key\": 1 }}");
+        let told = told(&SMALL.replacen("    digest:", &format!("    {wrong}\n    digest:"), 1));
+        let (_, known) = told
+            .split_once("it has ")
+            .unwrap_or_else(|| panic!("the keys are not told:\n{told}"));
+        let keys: Vec<&str> = known
+            .lines()
+            .next()
+            .unwrap()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .collect();
+        assert!(keys.len() >= 8, "{told}");
+        for key in keys {
+            let named = headings
+                .iter()
+                .any(|heading| heading.contains(&format!("`{key}`")));
+            assert!(
+                named,
+                "docs/limits.md has no section for `{key}` of {section}"
+            );
+        }
+    }
+}

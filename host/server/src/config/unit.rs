@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads a time.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let units = [
         ("ms", 1),
         ("s", 1_000),
@@ -21,7 +21,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a size in bytes.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let units = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),

@@ -90,6 +90,7 @@ pub(crate) fn record(id: &str) -> DecisionRecord {
         },
         seed: [7; 32],
         time: Timestamp(2),
+        limits: penstock_model::limits::Limits::default(),
         calls: Vec::new(),
         log: Vec::new(),
         state: StateChange::default(),

@@ -262,6 +262,9 @@ impl Call {
             }
         };
         host.metrics.decided(plugin, outcome, took);
+        let limits = self.loaded.plugin.limits();
+        let component = self.loaded.bytes.len() as u64;
+        host.metrics.used(plugin, limits, &record.usage, component);
     }
 
     /// Judges the answer and makes the decision of it.

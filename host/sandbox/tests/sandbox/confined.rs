@@ -1,0 +1,94 @@
+//! What a compiler that was taken over can still do: an attacker in a process of its own tries everything.
+
+use std::io::Read as _;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+
+/// Set for the process that is the attacker.
+const ATTACKER: &str = "PENSTOCK_TEST_ATTACKER";
+
+/// Not a test of its own: what the attacker does, in a process that `nothing_but_pipes_memory_and_threads_is_left` starts.
+#[test]
+#[ignore = "started by another test, in a process of its own"]
+fn attack() {
+    if std::env::var_os(ATTACKER).is_none() {
+        return;
+    }
+    let file = std::fs::File::open("/proc/self/status").unwrap();
+    let mut inherited = std::io::BufReader::new(&file);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let parent = rustix::process::getppid().unwrap();
+    penstock_sandbox::confine::confine().unwrap();
+    let mut won: Vec<&str> = Vec::new();
+    let mut tries = |what, worked: bool| {
+        if worked {
+            won.push(what);
+        }
+    };
+    tries("tcp", std::net::TcpStream::connect(address).is_ok());
+    tries(
+        "accept",
+        listener.set_nonblocking(true).is_ok() || listener.accept().is_ok(),
+    );
+    tries("udp", UdpSocket::bind("127.0.0.1:0").is_ok());
+    tries("unix", UnixDatagram::unbound().is_ok());
+    tries("socketpair", UnixStream::pair().is_ok());
+    tries("read a file", std::fs::read("/etc/hostname").is_ok());
+    tries(
+        "write a file",
+        std::fs::write("/tmp/penstock-attack", "x").is_ok(),
+    );
+    tries("list a folder", std::fs::read_dir("/").is_ok());
+    tries("see a file", std::fs::metadata("/etc/passwd").is_ok());
+    tries(
+        "remove a file",
+        std::fs::remove_file("/tmp/penstock-attack").is_ok(),
+    );
+    tries("an inherited descriptor", {
+        let mut byte = [0; 1];
+        inherited.read(&mut byte).is_ok()
+    });
+    tries("run a program", Command::new("/bin/true").status().is_ok());
+    tries("pipe", std::io::pipe().is_ok());
+    tries(
+        "signal another process",
+        rustix::process::test_kill_process(parent).is_ok(),
+    );
+    let more = rustix::process::Rlimit {
+        current: None,
+        maximum: None,
+    };
+    // The library takes it for impossible that this is not permitted.
+    let raised = std::panic::catch_unwind(|| {
+        rustix::process::setrlimit(rustix::process::Resource::Core, more).is_ok()
+    });
+    tries("raise a limit", raised.unwrap_or(false));
+    tries("another folder", rustix::process::chdir("/tmp").is_ok());
+    // What compiling needs is there.
+    let sum = std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(|| vec![1_u64; 1 << 20].iter().sum::<u64>())
+        .unwrap()
+        .join()
+        .unwrap();
+    assert_eq!(sum, 1 << 20);
+    // The answer, on the pipe that it has.
+    let _ = std::io::Write::write_all(
+        &mut std::io::stdout().lock(),
+        format!("\nWON {won:?}\n").as_bytes(),
+    );
+}
+
+#[test]
+fn nothing_but_pipes_memory_and_threads_is_left() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "confined::attack", "--nocapture"])
+        .env(ATTACKER, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("WON []"), "{told}\n{output:?}");
+}
