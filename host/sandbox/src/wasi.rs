@@ -8,9 +8,9 @@
 //! |---|---|
 //! | [`clock`] | both clocks and `wasi:io/poll` |
 //! | [`random`] | `wasi:random` |
-//! | [`print`] | streams: what is printed, and an input that is at its end |
+//! | [`print`](mod@print) | streams: what is printed, and an input that is at its end |
 //! | [`empty`] | arguments, variables, folders, terminals: there are none; `exit` |
-//! | [`refuse`] | sockets, HTTP and files: each function says no |
+//! | [`refuse`](mod@refuse) | sockets, HTTP and files: each function says no |
 
 mod clock;
 mod empty;
@@ -98,7 +98,7 @@ pub(crate) fn refuse(linker: &mut Linker<Caller>, component: &Component) -> wasm
     refuse::link(linker, component)
 }
 
-/// Whether a component imports anything that [`refuse`] must answer.
+/// Whether a component imports anything that [`refuse`](mod@refuse) must answer.
 pub(crate) fn is_refused(import: &str) -> bool {
     refuse::covers(import)
 }
