@@ -329,7 +329,11 @@ impl Loaded {
             Err(Stop::Fault(fault)) => return Err(clamp::fault(fault)),
         };
         clamp::outcome(&mut outcome);
-        caller.end_of_output();
+        let cut = matches!(&outcome, Outcome::Failure(failure) if failure.is_cut());
+        // How far a call came that was cut depends on the machine: a line that it had not ended is no part of the record.
+        if !cut {
+            caller.end_of_output();
+        }
         usage = Usage {
             output: usage.output,
             effects: usage.effects,
@@ -366,7 +370,7 @@ impl Loaded {
             calls: caller.calls,
             log: caller.log,
             state,
-            cut: matches!(&outcome, Outcome::Failure(failure) if failure.is_cut()),
+            cut,
             outcome,
             usage,
         };
