@@ -5,7 +5,7 @@ use penstock_guests::Behaviour;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Route, Scene};
 use rusqlite::{Connection, params};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 async fn push(scene: &Scene, branch: &str) -> String {
@@ -13,9 +13,10 @@ async fn push(scene: &Scene, branch: &str) -> String {
     scene.send_one(&scene.gitlab.push(push)).await
 }
 
+/// What it fetches is not granted, so that nothing leaves this machine.
 fn on_push(name: &str, behaviour: Behaviour) -> (Plugin, Route) {
     (
-        Plugin::misbehave(name, behaviour),
+        Plugin::misbehave(name, behaviour).grant("fetch", json!(["files.example"])),
         Route::to(name).on(&["push"]),
     )
 }
@@ -47,8 +48,8 @@ async fn every_decision_comes_out_the_same_and_one_that_was_cut_as_far_as_it_wen
     scene.settled().await;
     // Nothing but the store is needed: neither GitLab, nor the server, nor the plugins of the configuration.
     scene.reconfigure(|config| {
-        config["plugins"] = serde_json::json!([]);
-        config["routes"] = serde_json::json!([]);
+        config["plugins"] = json!([]);
+        config["routes"] = json!([]);
     });
     scene.penstock.terminate().await;
 
