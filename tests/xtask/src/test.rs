@@ -49,14 +49,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
         return Ok(());
     }
     part("the demo on a real cluster", || {
-        // The host with its stand-ins inside is another program than the one that was tested.
+        // The host with its stand-ins inside is another program than the one that was tested. Of the whole workspace, so that
+        // libraries have the features that they were compiled with before.
         cmd!(
             "cargo",
             "test",
-            "--package",
-            "penstock-server",
+            "--workspace",
             "--features",
-            "demo",
+            "penstock-server/demo",
             "--test",
             "demo"
         )
