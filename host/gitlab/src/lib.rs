@@ -67,5 +67,8 @@ pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};
 pub use redact::{Redaction, RedactionError};
 pub use scope::{Accepted, HookScope, ProjectClaim, ScopeError};
-pub use status::{HeadPipeline, MergeRequestNow, Placement, StatusOutcome, placement, set_status};
+pub use status::{
+    HeadNow, HeadPipeline, MergeRequestNow, Placement, StatusOutcome, head_pipeline, placement,
+    set_status,
+};
 pub use verify::{KeyError, Keys, VerifiedBody, VerifyError, screen, verify};

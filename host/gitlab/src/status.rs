@@ -15,7 +15,7 @@
 
 use penstock_model::admit::StatusOrder;
 use penstock_model::effect::StatusState;
-use penstock_model::id::ProjectId;
+use penstock_model::id::{CommitId, ProjectId, UserId};
 use penstock_model::scope::short_ref;
 use serde::Deserialize;
 use serde_json::json;
@@ -140,11 +140,19 @@ pub enum StatusOutcome {
         pipeline: Option<u64>,
         /// The project that has it.
         project: ProjectId,
+        /// Whose it is: GitLab finds a running status again for this user alone.
+        user: Option<UserId>,
     },
     /// It had that state already.
-    Already,
+    Already {
+        /// The pipeline that it was posted for.
+        pipeline: Option<u64>,
+    },
     /// It was further already: a `pending` that came after `running`.
-    Overtaken,
+    Overtaken {
+        /// The pipeline that it was posted for.
+        pipeline: Option<u64>,
+    },
 }
 
 /// Sets a commit status, one at a time for each project and commit.
@@ -176,6 +184,49 @@ pub async fn set_status(client: &Client, order: &StatusOrder) -> Result<StatusOu
 struct StatusRow {
     #[serde(default)]
     pipeline_id: Option<u64>,
+    #[serde(default)]
+    author: Option<IdOfUser>,
+}
+
+#[derive(Deserialize)]
+struct IdOfUser {
+    id: u64,
+}
+
+/// A merge request's head pipeline, where it is of the head commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadNow {
+    /// GitLab's id of the pipeline.
+    pub pipeline: u64,
+    /// The commit.
+    pub commit: CommitId,
+    /// The project that the code comes from.
+    pub source: ProjectId,
+}
+
+/// The head pipeline of a merge request, as it is now; none: it has none of its head commit, which a status could be in.
+///
+/// # Errors
+/// GitLab has no answer now.
+pub async fn head_pipeline(
+    client: &Client,
+    project: ProjectId,
+    iid: u64,
+) -> Result<Option<HeadNow>, ApiError> {
+    let row = match client.merge_request(project, iid).await {
+        Ok(row) => row,
+        Err(error) if error.is_denial() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let source = row.source_project_id.map_or(project, ProjectId);
+    let head = row.sha.zip(row.head_pipeline);
+    Ok(head
+        .filter(|(commit, pipeline)| pipeline.sha == commit.as_str())
+        .map(|(commit, pipeline)| HeadNow {
+            pipeline: pipeline.id,
+            commit,
+            source,
+        }))
 }
 
 async fn post(
@@ -224,15 +275,22 @@ fn outcome(
 ) -> Result<StatusOutcome, ActError> {
     match answer {
         Ok(row) => Ok(StatusOutcome::Set {
-            pipeline: row.pipeline_id,
+            pipeline: row.pipeline_id.or(place.pipeline),
             project: place.project,
+            user: row.author.map(|author| UserId(author.id)),
         }),
         Err(ApiError::Refused {
             status: 400,
             message,
         }) => match state_before(&message) {
-            Some(state) if state == order.state.as_str() => Ok(StatusOutcome::Already),
-            Some("running") if order.state == StatusState::Pending => Ok(StatusOutcome::Overtaken),
+            Some(state) if state == order.state.as_str() => Ok(StatusOutcome::Already {
+                pipeline: place.pipeline,
+            }),
+            Some("running") if order.state == StatusState::Pending => {
+                Ok(StatusOutcome::Overtaken {
+                    pipeline: place.pipeline,
+                })
+            }
             _ => Err(ActError::Permanent(format!(
                 "GitLab does not take the status `{}` of {}: {message}",
                 order.name, order.commit

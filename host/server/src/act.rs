@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_cluster::{LinkTo, Stopped};
+use penstock_gitlab::StatusOutcome;
 use penstock_model::admit::{
     CommentOrder, DeleteOrder, Order, RunOrder, StatusOrder, StopHow, StopOrder, Task,
 };
@@ -317,8 +318,25 @@ async fn set_status(live: &Live, order: &StatusOrder, unconfirmed: bool) -> Trie
         }
     }
     match penstock_gitlab::set_status(&instance.client, order).await {
-        Ok(outcome) => Tried::Done(json!({ "status": format!("{outcome:?}") })),
+        Ok(outcome) => Tried::Done(posted(&outcome)),
         Err(error) => failed(error),
+    }
+}
+
+/// What is kept of a status: the pipeline that has it, which a newer one is held against, and whose it is.
+fn posted(outcome: &StatusOutcome) -> serde_json::Value {
+    match outcome {
+        StatusOutcome::Set {
+            pipeline,
+            project,
+            user,
+        } => json!({ "status": "set", "pipeline": pipeline, "project": project, "user": user }),
+        StatusOutcome::Already { pipeline } => {
+            json!({ "status": "already", "pipeline": pipeline })
+        }
+        StatusOutcome::Overtaken { pipeline } => {
+            json!({ "status": "overtaken", "pipeline": pipeline })
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
 use crate::lanes::After;
 use crate::live::{Instance, Live};
-use crate::status;
+use crate::{status, statuses};
 
 pub use turns::Turns;
 
@@ -167,6 +167,7 @@ async fn step(
     };
     let mut unwritten = None;
     if !routed {
+        statuses::of_event(host, &delivery.instance, &delivery.stored, &delivery.parsed).await;
         let names = match find_routes(&delivery).await {
             Ok(names) => names,
             Err(NoRoute::Settled(why)) => {

@@ -45,4 +45,5 @@ pub mod retention;
 pub mod seal;
 pub mod serve;
 pub mod status;
+pub mod statuses;
 pub mod text;

@@ -30,6 +30,7 @@
 //! | `run`, `history` | what was started and where it stands |
 //! | `clone` | credentials of runs, from before they are made until they are gone |
 //! | `run_end` | a run's end, given to the plugin that started it |
+//! | `repeat` | statuses that a newer pipeline has to be given again |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
 //! | `records` | decision records in numbers, to make calls again |
@@ -65,6 +66,7 @@ mod keep;
 mod outbox;
 mod project;
 mod records;
+mod repeat;
 mod retention;
 mod retry;
 mod run;
@@ -93,6 +95,7 @@ pub use flow::{Granted, Queued};
 pub use outbox::{EffectState, effect_lane};
 pub use project::{Pinned, PinnedProject};
 pub use records::{KeptRecord, RecordPage};
+pub use repeat::{NewPipeline, StatusesOf};
 pub use retention::{Ages, Purged};
 pub use retry::{Retried, RetryError};
 pub use run::{RunObservation, StoredRun};

@@ -19,6 +19,7 @@ mod people;
 mod postgres_only;
 mod receive;
 mod records;
+mod repeat;
 mod run_end;
 mod runs;
 mod server;

@@ -26,6 +26,7 @@ mod run_finished;
 mod secrets;
 mod shutdown;
 mod state;
+mod statuses;
 mod superseded;
 mod tekton_folder;
 mod tls;

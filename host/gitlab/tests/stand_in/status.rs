@@ -72,12 +72,12 @@ async fn the_same_state_again_is_done_and_an_older_one_is_overtaken() {
     ));
     assert_eq!(
         set_status(&scene.client, &running).await,
-        Ok(StatusOutcome::Already)
+        Ok(StatusOutcome::Already { pipeline: None })
     );
     let pending = order(&scene, &sha, "refs/heads/feature", StatusState::Pending);
     assert_eq!(
         set_status(&scene.client, &pending).await,
-        Ok(StatusOutcome::Overtaken)
+        Ok(StatusOutcome::Overtaken { pipeline: None })
     );
 }
 
@@ -103,7 +103,7 @@ async fn a_lock_a_limit_and_a_lost_answer_are_tried_again() {
     }
     assert_eq!(
         set_status(&scene.client, &running).await,
-        Ok(StatusOutcome::Already)
+        Ok(StatusOutcome::Already { pipeline: None })
     );
     assert_eq!(scene.gitlab.statuses(API, &sha).len(), 1);
 }
