@@ -75,6 +75,11 @@ impl Budget {
         }
     }
 
+    /// Calls in the foreground that wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// Waits for a turn. The permit is held while the call is under way.
     pub(crate) async fn turn(
         &self,

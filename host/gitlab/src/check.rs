@@ -81,6 +81,8 @@ pub struct HookFound {
     pub events: Vec<String>,
     /// Why and till when GitLab does not call it; none: it calls.
     pub disabled: Option<String>,
+    /// Pushes of branches that fit it are sent alone; empty: of all.
+    pub branch_filter: String,
     /// GitLab checks our certificate.
     pub tls_verified: bool,
     /// It signs; none: this GitLab does not say.
@@ -108,6 +110,8 @@ struct HookRow {
     signing_token_present: Option<bool>,
     #[serde(default)]
     token_present: Option<bool>,
+    #[serde(default, deserialize_with = "or_default")]
+    push_events_branch_filter: String,
     #[serde(flatten)]
     more: serde_json::Map<String, Value>,
 }
@@ -187,6 +191,7 @@ impl From<HookRow> for HookFound {
             id: row.id,
             events,
             disabled,
+            branch_filter: row.push_events_branch_filter,
             tls_verified: row.enable_ssl_verification.unwrap_or(true),
             signing_token: row.signing_token_present,
             token: row.token_present,

@@ -283,6 +283,11 @@ impl Client {
         read(call.class, &reply.body)
     }
 
+    /// How many calls wait for their turn, those of background work aside.
+    pub fn waiting(&self) -> usize {
+        self.shared.budget.waiting()
+    }
+
     /// Forgets everything that decides over rights.
     pub fn forget_rights(&self) {
         self.shared.recent.clear();

@@ -55,6 +55,7 @@ pub mod scope;
 pub mod status;
 pub mod trust;
 pub mod verify;
+pub mod whereabouts;
 
 pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook, check};
 pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
@@ -72,3 +73,4 @@ pub use status::{
     set_status,
 };
 pub use verify::{KeyError, Keys, VerifiedBody, VerifyError, screen, verify};
+pub use whereabouts::{BulkPush, FoundCommit, Sought, Whereabouts, tells_of, whereabouts};

@@ -11,7 +11,7 @@ use penstock_model::pattern::Captures;
 use penstock_model::tenant::Place;
 use serde::Serialize;
 
-use crate::config::{Config, Delegated};
+use crate::config::{Config, Delegated, GitlabConfig, HookConfig};
 use crate::host::engine;
 use crate::live::{Live, scope};
 use crate::metrics::Metrics;
@@ -45,7 +45,8 @@ pub enum Verdict {
 }
 
 impl Finding {
-    fn new(verdict: Verdict, what: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// Something that was looked at.
+    pub fn new(verdict: Verdict, what: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             what: what.into(),
             verdict,
@@ -54,7 +55,9 @@ impl Finding {
         }
     }
 
-    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
@@ -165,15 +168,7 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
         let hooks: Vec<WantedHook> = config
             .hooks
             .iter()
-            .map(|hook| WantedHook {
-                scope: scope(&hook.scope),
-                url: format!(
-                    "{}/hooks/gitlab/{}/{}",
-                    base.clone().unwrap_or_default(),
-                    config.name,
-                    hook.name
-                ),
-            })
+            .map(|hook| wanted_hook(base.as_deref(), config, hook))
             .collect();
         let health = penstock_gitlab::check(&instance.client, &hooks).await;
         for entry in &config.incoming {
@@ -204,7 +199,20 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
     findings
 }
 
-fn who_reads_hooks(scope: &HookScope) -> &'static str {
+/// The hook that GitLab should have for one of the configuration.
+pub(crate) fn wanted_hook(
+    public_url: Option<&str>,
+    instance: &GitlabConfig,
+    hook: &HookConfig,
+) -> WantedHook {
+    let base = public_url.unwrap_or_default();
+    WantedHook {
+        scope: scope(&hook.scope),
+        url: format!("{base}/hooks/gitlab/{}/{}", instance.name, hook.name),
+    }
+}
+
+pub(crate) fn who_reads_hooks(scope: &HookScope) -> &'static str {
     match scope {
         HookScope::Group(_) => {
             "a token with the role Owner of the group may read its hooks; without it look at them in GitLab"

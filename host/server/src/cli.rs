@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod effects;
+mod explain;
 mod output;
 mod projects;
 mod queue;
@@ -74,9 +75,9 @@ enum Command {
         #[command(flatten)]
         shared: Shared,
     },
-    /// Says why a delivery or a run did or did not lead to something.
+    /// Says why a delivery, a run, a commit or a merge request did or did not lead to something.
     Explain {
-        /// A delivery's id, a run's id, or the name of its PipelineRun.
+        /// A delivery's id, a run's id or the name of its PipelineRun, PROJECT@SHA, or the address of a merge request.
         what: String,
         /// Runs its decisions again from their records and says whether they come out the same.
         #[arg(long)]
@@ -178,7 +179,7 @@ async fn command(command: Command) -> Result<ExitCode> {
             what,
             rerun,
             shared,
-        } => deliveries::explain(&what, rerun, &shared).await,
+        } => explain::run(&what, rerun, &shared).await,
         Command::Replay { arguments, shared } => replay::run(&arguments, &shared).await,
         Command::Effects { command, shared } => effects::run(command, &shared).await,
         Command::Queue { limit, shared } => queue::show(limit, &shared).await,

@@ -2,6 +2,10 @@
 //!
 //! Reads rows of the store; decides nothing.
 
+mod absent;
+mod considered;
+mod question;
+
 use std::fmt::Write as _;
 
 use penstock_model::event::Event;
@@ -13,6 +17,10 @@ use serde_json::{Value, json};
 
 use crate::plugins;
 use crate::text;
+
+pub use self::absent::absent;
+pub use self::considered::{Considered, considered};
+pub use self::question::Question;
 
 /// A delivery in a list.
 #[derive(Debug, Serialize)]

@@ -1,5 +1,7 @@
 //! What is served over HTTP: the hooks, the metrics, the two questions of an orchestrator, the pages of runs, and the deliveries for whoever holds the API's token.
 
+pub(crate) mod request_id;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -11,7 +13,6 @@ use penstock_model::id::{DeliveryId, InstanceName};
 use penstock_model::secret::Secret;
 use penstock_store::DeliveryFilter;
 use serde::Deserialize;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 
 use crate::budget::ByteBudget;
@@ -45,9 +46,8 @@ pub fn router(host: Arc<Host>, receives: bool) -> Router {
         router = router.merge(hooks).merge(requests);
     }
     router
-        .layer(PropagateRequestIdLayer::x_request_id())
         .layer(TraceLayer::new_for_http().make_span_with(span))
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(axum::middleware::from_fn(request_id::identify))
 }
 
 /// A request in the log, without its query: that of a page holds a pass.
@@ -66,7 +66,7 @@ async fn ready(State(host): State<Arc<Host>>) -> Response {
 async fn metrics(State(host): State<Arc<Host>>) -> Response {
     match host.looks.standing(&host.store).await {
         Ok(standing) => {
-            let text = host.metrics.render(&standing);
+            let text = host.metrics.render(&standing, &host.live().budgets());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
@@ -116,7 +116,7 @@ pub(crate) fn holds_api_token(host: &Host, headers: &HeaderMap) -> bool {
 fn store_failed(error: &penstock_store::StoreError) -> Response {
     tracing::warn!(%error, "the store did not answer a request of the API");
     let answer = serde_json::json!({ "error": "the store does not answer" });
-    (StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response()
+    request_id::logged((StatusCode::SERVICE_UNAVAILABLE, Json(answer)).into_response())
 }
 
 #[derive(Debug, Deserialize)]

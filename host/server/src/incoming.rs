@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::config::IncomingConfig;
 use crate::host::Host;
+use crate::http::request_id::logged;
 
 /// Bytes of a request.
 const LARGEST: usize = 64 * 1024;
@@ -116,7 +117,7 @@ pub(crate) async fn incoming(
                 ),
             }
             let answer = json!({ "error": refused.to_string() });
-            (refused.status(), Json(answer)).into_response()
+            logged((refused.status(), Json(answer)).into_response())
         }
     }
 }

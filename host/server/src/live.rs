@@ -15,7 +15,7 @@ use penstock_model::tenant::{Belonging, NoTenant, Tenant, belonging};
 use tokio::sync::OnceCell;
 
 use crate::config::{self, Config, Delegated, GitlabConfig, LinksConfig, PluginConfig, Route};
-use crate::metrics::Metrics;
+use crate::metrics::{Budget, Metrics};
 use crate::plugins::PluginSlot;
 use crate::seal::SealingKeys;
 
@@ -128,6 +128,18 @@ impl Live {
         self.clusters.get(name)
     }
 
+    /// How the budgets of calls of the GitLab tokens stand.
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.instances
+            .iter()
+            .map(|(name, instance)| Budget {
+                instance: name.to_string(),
+                calls: instance.config.calls_per_minute,
+                waiting: instance.client.waiting(),
+            })
+            .collect()
+    }
+
     /// What a cancelled run of this cluster has for its `finally` tasks.
     pub fn cancel_grace(&self, name: &ClusterName) -> Duration {
         let found = self
@@ -180,7 +192,7 @@ impl Live {
             .iter()
             .filter(|route| route.tenant.as_ref().is_none_or(|it| *it == name))
             .filter(|route| route.on.contains(kind))
-            .filter(|route| self.narrowed(&name, &route.plugin) != Some(None))
+            .filter(|route| !self.leaves_out(&name, &route.plugin))
             .collect()
     }
 
@@ -190,6 +202,11 @@ impl Live {
             Delegated::Narrowed(plugins) => plugins.get(plugin).copied(),
             Delegated::Wrong(_) => None,
         }
+    }
+
+    /// The tenant's own file says that a plugin is not to be asked.
+    pub fn leaves_out(&self, tenant: &TenantName, plugin: &PluginName) -> bool {
+        self.narrowed(tenant, plugin) == Some(None)
     }
 
     /// Whether a route's decisions are carried out in a tenant.

@@ -10,6 +10,7 @@ use penstock_model::id::Timestamp;
 use penstock_store::Store;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::metrics::Standing;
 
@@ -47,7 +48,7 @@ impl<T: Clone + Send + 'static> Recent<T> {
     {
         let had = Arc::clone(&self.0);
         // A task of its own: whoever asks and goes away at once can't make it begin again and again.
-        let looking = tokio::spawn(async move {
+        let looking = async move {
             // Held while it is looked: who comes meanwhile gets the same answer.
             let mut had = had.lock().await;
             if let Some((at, answer)) = had.as_ref()
@@ -60,8 +61,8 @@ impl<T: Clone + Send + 'static> Recent<T> {
                 .unwrap_or_else(|_| Err("the store does not answer".into()));
             *had = Some((Instant::now(), answer.clone()));
             answer
-        });
-        looking
+        };
+        tokio::spawn(looking.in_current_span())
             .await
             .unwrap_or_else(|_| Err("the look at the store was cut short".into()))
     }
@@ -99,8 +100,8 @@ async fn standing(store: Store) -> Result<Standing, Why> {
     })?;
     let now = Timestamp::now();
     let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let counts = |counts: &BTreeMap<String, u64>| {
-        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         counts
             .iter()
             .map(|(state, count)| (state.clone(), signed(*count)))
@@ -111,7 +112,13 @@ async fn standing(store: Store) -> Result<Standing, Why> {
         oldest_effect: age(figures.oldest_effect),
         runs: counts(&figures.runs),
         deliveries: counts(&figures.deliveries),
-        dead_effects: i64::try_from(figures.dead_effects).unwrap_or(i64::MAX),
+        dead_effects: signed(figures.dead_effects),
+        dead_routes: signed(figures.dead_routes),
+        lanes: figures
+            .ready_since
+            .iter()
+            .map(|(queue, since)| (*queue, age(*since)))
+            .collect(),
     })
 }
 

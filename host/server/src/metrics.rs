@@ -1,9 +1,11 @@
 //! What Penstock counts. No project, no person and no branch is a label: a metric must not grow with the number of tenants.
 
 mod peaks;
+mod window;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use penstock_model::limits::Limits;
@@ -16,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use self::peaks::Peaks;
+use self::window::Window;
 
 /// Upper bounds in seconds, from a millisecond to half a minute.
 const SECONDS: [f64; 14] = [
@@ -52,6 +55,16 @@ struct EffectOutcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfInstance {
+    instance: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfQueue {
+    queue: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: String,
 }
@@ -82,6 +95,12 @@ pub struct Metrics {
     runs: Family<State, Gauge>,
     deliveries: Family<State, Gauge>,
     dead_effects: Gauge,
+    dead_routes: Gauge,
+    lane_age: Family<OfQueue, Seconds>,
+    budget_calls: Family<OfInstance, Gauge>,
+    budget_left: Family<OfInstance, Gauge>,
+    budget_waiting: Family<OfInstance, Gauge>,
+    calls: Mutex<BTreeMap<String, Arc<Window>>>,
     rendering: Mutex<()>,
 }
 
@@ -98,6 +117,21 @@ pub struct Standing {
     pub deliveries: Vec<(String, i64)>,
     /// Effects that were given up.
     pub dead_effects: i64,
+    /// Routes of deliveries that were given up.
+    pub dead_routes: i64,
+    /// For each queue, seconds since the lane is ready that nobody has taken for longest.
+    pub lanes: Vec<(&'static str, f64)>,
+}
+
+/// How a GitLab token's budget of calls stands in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The GitLab instance.
+    pub instance: String,
+    /// Calls that it may make in a minute.
+    pub calls: u32,
+    /// Calls that wait for their turn.
+    pub waiting: usize,
 }
 
 impl Default for Metrics {
@@ -126,6 +160,12 @@ impl Metrics {
             runs: Family::default(),
             deliveries: Family::default(),
             dead_effects: Gauge::default(),
+            dead_routes: Gauge::default(),
+            lane_age: Family::default(),
+            budget_calls: Family::default(),
+            budget_left: Family::default(),
+            budget_waiting: Family::default(),
+            calls: Mutex::default(),
             rendering: Mutex::default(),
         };
         registry.register(
@@ -184,6 +224,31 @@ impl Metrics {
             "Effects that were given up",
             metrics.dead_effects.clone(),
         );
+        registry.register(
+            "dead_routes",
+            "Routes of deliveries that were given up, until somebody tries them again",
+            metrics.dead_routes.clone(),
+        );
+        registry.register(
+            "lane_age_seconds",
+            "How long the lane has been ready that has waited for a worker for longest",
+            metrics.lane_age.clone(),
+        );
+        registry.register(
+            "gitlab_budget_calls",
+            "Calls that this process may make with the token in a minute",
+            metrics.budget_calls.clone(),
+        );
+        registry.register(
+            "gitlab_budget_left",
+            "Of these, how many are left after those of the last minute",
+            metrics.budget_left.clone(),
+        );
+        registry.register(
+            "gitlab_budget_waiting",
+            "Calls that wait for their turn",
+            metrics.budget_waiting.clone(),
+        );
         metrics.registry = registry;
         metrics
     }
@@ -230,8 +295,17 @@ impl Metrics {
             .inc();
     }
 
+    fn calls(&self, instance: &str) -> Arc<Window> {
+        let mut all = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(window) = all.get(instance) {
+            return Arc::clone(window);
+        }
+        Arc::clone(all.entry(instance.to_owned()).or_default())
+    }
+
     /// A call to GitLab.
     pub fn gitlab(&self, instance: &str, operation: &'static str, result: &str, took: Duration) {
+        self.calls(instance).add();
         let labels = Request {
             target: instance.to_owned(),
             operation,
@@ -255,7 +329,7 @@ impl Metrics {
     }
 
     /// The OpenMetrics text.
-    pub fn render(&self, standing: &Standing) -> String {
+    pub fn render(&self, standing: &Standing, budgets: &[Budget]) -> String {
         // One at a time: between its clearing and its filling a family is not whole.
         let _alone = self
             .rendering
@@ -264,10 +338,13 @@ impl Metrics {
         self.oldest_delivery.set(standing.oldest_delivery);
         self.oldest_effect.set(standing.oldest_effect);
         self.dead_effects.set(standing.dead_effects);
+        self.dead_routes.set(standing.dead_routes);
+        for (queue, age) in &standing.lanes {
+            self.lane_age.get_or_create(&OfQueue { queue }).set(*age);
+        }
+        self.render_budgets(budgets);
         let set = |family: &Family<State, Gauge>, counts: &[(String, i64)]| {
             // A state that nothing is in any more is in no count: what was said of it before must not stand.
-            family.clear();
-            // A state that nothing is in any more must not keep its last figure.
             family.clear();
             for (state, count) in counts {
                 family
@@ -284,6 +361,29 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+
+    fn render_budgets(&self, budgets: &[Budget]) {
+        for family in [&self.budget_calls, &self.budget_left, &self.budget_waiting] {
+            // An instance that is configured no more has no budget.
+            family.clear();
+        }
+        for budget in budgets {
+            let labels = OfInstance {
+                instance: budget.instance.clone(),
+            };
+            let left = budget
+                .calls
+                .saturating_sub(self.calls(&budget.instance).sum());
+            let waiting = i64::try_from(budget.waiting).unwrap_or(i64::MAX);
+            for (family, figure) in [
+                (&self.budget_calls, i64::from(budget.calls)),
+                (&self.budget_left, i64::from(left)),
+                (&self.budget_waiting, waiting),
+            ] {
+                family.get_or_create(&labels).set(figure);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -299,7 +399,7 @@ mod tests {
             oldest_delivery: 2.5,
             ..Standing::default()
         };
-        let text = metrics.render(&standing);
+        let text = metrics.render(&standing, &[]);
         for line in [
             r#"penstock_received_total{instance="main",hook="acme",result="accepted"} 1"#,
             r#"penstock_plugin_failures_total{plugin="pipelines",kind="cpu-exceeded"} 1"#,
@@ -313,19 +413,45 @@ mod tests {
     fn a_state_that_nothing_is_in_any_more_is_not_told_of() {
         let metrics = Metrics::new();
         let waiting = vec![("waiting".to_owned(), 3)];
-        metrics.render(&Standing {
+        let before = Standing {
             deliveries: waiting,
             ..Standing::default()
-        });
+        };
+        metrics.render(&before, &[]);
         let decided = vec![("decided".to_owned(), 3)];
-        let text = metrics.render(&Standing {
+        let after = Standing {
             deliveries: decided,
             ..Standing::default()
-        });
+        };
+        let text = metrics.render(&after, &[]);
         assert!(
             text.contains(r#"penstock_deliveries{state="decided"} 3"#),
             "{text}"
         );
         assert!(!text.contains("waiting"), "{text}");
+    }
+
+    #[test]
+    fn calls_of_the_last_minute_are_taken_off_the_budget_of_their_instance() {
+        let metrics = Metrics::new();
+        for _ in 0..3 {
+            metrics.gitlab("main", "user", "200", Duration::from_millis(5));
+        }
+        metrics.gitlab("other", "user", "200", Duration::from_millis(5));
+        let main = Budget {
+            instance: "main".to_owned(),
+            calls: 100,
+            waiting: 2,
+        };
+        let text = metrics.render(&Standing::default(), &[main]);
+        for line in [
+            r#"penstock_gitlab_budget_calls{instance="main"} 100"#,
+            r#"penstock_gitlab_budget_left{instance="main"} 97"#,
+            r#"penstock_gitlab_budget_waiting{instance="main"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        let text = metrics.render(&Standing::default(), &[]);
+        assert!(!text.contains("gitlab_budget_left{"), "{text}");
     }
 }

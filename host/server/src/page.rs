@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::host::Host;
 use crate::http::holds_api_token;
+use crate::http::request_id::{RequestId, logged};
 use crate::text;
 
 /// What a page may load: its own style, and nothing else from anywhere.
@@ -34,6 +35,7 @@ pub(crate) struct Pass {
 /// Answers with the page, or with a refusal that says what to do.
 pub(crate) async fn run(
     State(host): State<Arc<Host>>,
+    Extension(request): Extension<RequestId>,
     headers: HeaderMap,
     Path(effect): Path<String>,
     Query(Pass { pass }): Query<Pass>,
@@ -44,7 +46,7 @@ pub(crate) async fn run(
         .filter(|id| live.keys.is_pass(id, &pass) || holds_api_token(&host, &headers));
     let Some(id) = allowed else {
         let said = "This link does not open a page: follow the one in the commit's status, or send the API's token as `Authorization: Bearer …`.";
-        return answer(StatusCode::FORBIDDEN, &notice(said));
+        return answer(StatusCode::FORBIDDEN, &notice(said, &request));
     };
     match find(&host, &id).await {
         Ok(Some((run, explained))) => {
@@ -55,14 +57,15 @@ pub(crate) async fn run(
         }
         Ok(None) => answer(
             StatusCode::NOT_FOUND,
-            &notice("What was known of this run has expired."),
+            &notice("What was known of this run has expired.", &request),
         ),
         Err(error) => {
             tracing::warn!(%error, "the store did not answer a request for a page");
-            answer(
+            let said = "The store does not answer; try again in a moment.";
+            logged(answer(
                 StatusCode::SERVICE_UNAVAILABLE,
-                &notice("The store does not answer; try again in a moment."),
-            )
+                &notice(said, &request),
+            ))
         }
     }
 }
@@ -108,8 +111,11 @@ fn frame(title: &str, inside: &Markup) -> Markup {
     }
 }
 
-fn notice(text: &str) -> Markup {
-    frame("Penstock", &html! { h1 { "Penstock" } p { (text) } })
+fn notice(text: &str, RequestId(request): &RequestId) -> Markup {
+    frame(
+        "Penstock",
+        &html! { h1 { "Penstock" } p { (text) } p { small { "request " (request) } } },
+    )
 }
 
 fn page(run: &StoredRun, explained: &Explained, gitlab: Option<&str>) -> Markup {
@@ -226,7 +232,7 @@ mod tests {
         assert_eq!(shown, "&lt;script&gt;alert(1)&lt;/script&gt;");
         let shown = linked(Some("https://gitlab.example.com/\" onload=x"), "y").0;
         assert!(!shown.contains("\" onload"), "{shown}");
-        let shown = notice(odd).0;
+        let shown = notice(odd, &RequestId("7".to_owned())).0;
         assert!(!shown.contains(odd) && shown.contains("&lt;script&gt;"));
     }
 }

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::budget::{ByteBudget, Share};
 use crate::host::Host;
+use crate::http::request_id::logged;
 use crate::live::{Instance, Live};
 
 /// GitLab's payloads have at most 25 MB.
@@ -145,7 +146,7 @@ pub async fn receive(
                 );
             }
             let answer = serde_json::json!({ "error": refused.to_string() });
-            (status, Json(answer)).into_response()
+            logged((status, Json(answer)).into_response())
         }
     }
 }

@@ -6,6 +6,8 @@ use penstock_model::id::Timestamp;
 
 use crate::backend::Tx;
 use crate::backend::dialect::size;
+use crate::backend::value::params;
+use crate::claim::Queue;
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -26,6 +28,8 @@ pub struct Figures {
     pub dead_routes: u64,
     /// Effects that were tried for too long.
     pub dead_effects: u64,
+    /// For each queue's word, since when the lane is ready that nobody has taken for longest; none: no lane is.
+    pub ready_since: BTreeMap<&'static str, Option<Timestamp>>,
     /// Bytes on disk.
     pub bytes: u64,
 }
@@ -40,6 +44,20 @@ fn counts(tx: &mut dyn Tx, sql: &'static str) -> Result<BTreeMap<String, u64>, S
 fn oldest(tx: &mut dyn Tx, sql: &'static str) -> Result<Option<Timestamp>, StoreError> {
     tx.first(sql, &[])?
         .map_or(Ok(None), |mut row| row.opt_time())
+}
+
+fn ready_since(tx: &mut dyn Tx) -> Result<BTreeMap<&'static str, Option<Timestamp>>, StoreError> {
+    [Queue::Dispatch, Queue::Act]
+        .into_iter()
+        .map(|queue| {
+            let row = tx.first(
+                "SELECT min(ready_at) FROM lanes WHERE queue = ?1 AND ready_at IS NOT NULL AND owner IS NULL",
+                params![queue.as_str()],
+            )?;
+            let since = row.map(|mut row| row.opt_time()).transpose()?.flatten();
+            Ok((queue.as_str(), since))
+        })
+        .collect()
 }
 
 fn figures(tx: &mut dyn Tx) -> Result<Figures, StoreError> {
@@ -66,6 +84,7 @@ fn figures(tx: &mut dyn Tx) -> Result<Figures, StoreError> {
         dead_routes: dead_routes.map_or(Ok(0), |mut row| row.uint())?,
         dead_effects: effects.get("dead").copied().unwrap_or_default(),
         effects,
+        ready_since: ready_since(tx)?,
         bytes: size(tx)?,
     })
 }

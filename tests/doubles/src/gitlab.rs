@@ -42,6 +42,7 @@ use serde_json::{Value, json};
 use crate::wire::{self, Server};
 
 mod actions;
+mod activity;
 mod admin;
 mod answer;
 mod asked;

@@ -10,6 +10,7 @@
 mod away;
 mod check;
 mod clone;
+mod explain;
 mod flow;
 mod incoming;
 mod main_path;
@@ -21,6 +22,7 @@ mod receive;
 mod refusals;
 mod reload;
 mod replay;
+mod request_id;
 mod retry;
 mod run_finished;
 mod secrets;

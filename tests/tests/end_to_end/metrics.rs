@@ -8,7 +8,7 @@ use penstock_tests::manifest::running;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Scene, until};
 
-const FAMILIES: [&str; 15] = [
+const FAMILIES: [&str; 20] = [
     "penstock_received",
     "penstock_decisions",
     "penstock_decision_seconds",
@@ -24,6 +24,11 @@ const FAMILIES: [&str; 15] = [
     "penstock_runs",
     "penstock_deliveries",
     "penstock_dead_effects",
+    "penstock_dead_routes",
+    "penstock_lane_age_seconds",
+    "penstock_gitlab_budget_calls",
+    "penstock_gitlab_budget_left",
+    "penstock_gitlab_budget_waiting",
 ];
 
 #[tokio::test]
@@ -56,9 +61,20 @@ async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
         r#"penstock_plugin_limit_share_count{plugin="pipelines",limit="memory"} 1"#,
         r#"penstock_runs{state="succeeded"} 1"#,
         r#"penstock_effects_total{kind="start-run",outcome="done"} 1"#,
+        r#"penstock_lane_age_seconds{queue="dispatch"} 0.0"#,
+        r#"penstock_lane_age_seconds{queue="act"} 0.0"#,
+        r#"penstock_gitlab_budget_calls{instance="main"} 1600"#,
+        r#"penstock_gitlab_budget_waiting{instance="main"} 0"#,
+        "penstock_dead_routes 0",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
+    let left = text
+        .lines()
+        .find_map(|line| line.strip_prefix(r#"penstock_gitlab_budget_left{instance="main"} "#))
+        .unwrap();
+    let left: u32 = left.parse().unwrap();
+    assert!((1_000..1_600).contains(&left), "calls were made: {left}");
     for private in [
         PROJECT,
         "a-branch",

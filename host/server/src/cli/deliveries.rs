@@ -1,14 +1,13 @@
-//! `penstock deliveries` and `penstock explain`.
+//! `penstock deliveries`.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Subcommand;
-use penstock_model::id::{DeliveryId, EffectId, Timestamp};
+use penstock_model::id::{DeliveryId, Timestamp};
 use penstock_store::{DeliveryFilter, DeliveryOutcome, Store};
 use serde_json::json;
 
-use super::replay::Again;
 use super::{Shared, open_beside, output};
 use crate::explain;
 
@@ -154,51 +153,6 @@ async fn retry(store: &Store, shared: &Shared, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Explains a delivery, or the delivery behind a run.
-pub(super) async fn explain(what: &str, rerun: bool, shared: &Shared) -> Result<ExitCode> {
-    let store = open_beside(shared).await?;
-    let direct = store.explain(None, &DeliveryId::new(what)).await?;
-    let found = match direct {
-        Some(found) => Some(found),
-        None => of_run(&store, what).await?,
-    };
-    let Some(found) = found else {
-        bail!(unknown(what))
-    };
-    let again = if rerun {
-        Some(Again::of(shared, &store, &found.delivery.key).await?)
-    } else {
-        None
-    };
-    let explanation = explain::Explanation::of(&store, found).await?;
-    let mut json = explain::explanation(&explanation);
-    if let (Some(again), Some(json)) = (&again, json.as_object_mut()) {
-        json.insert("rerun".to_owned(), again.json());
-    }
-    output::answer(shared.output, &json, || {
-        let told = explain::tell(&explanation);
-        match &again {
-            Some(again) => told + &again.text(),
-            None => told,
-        }
-    });
-    store.close().await;
-    Ok(again.map_or(ExitCode::SUCCESS, |again| again.code()))
-}
-
-async fn of_run(store: &Store, what: &str) -> Result<Option<penstock_store::Explained>> {
-    let run = match EffectId::parse(what) {
-        Ok(id) => store.run(&id).await?,
-        Err(_) => store.run_named(what).await?,
-    };
-    match run {
-        Some(run) => Ok(store
-            .explain(Some(&run.delivery.instance), &run.delivery.id)
-            .await?),
-        None => Ok(None),
-    }
-}
-
 fn unknown(what: &str) -> String {
-    format!("there is no delivery and no run `{what}`: `penstock deliveries list` shows the newest")
+    format!("there is no delivery `{what}`: `penstock deliveries list` shows the newest")
 }

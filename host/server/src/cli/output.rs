@@ -59,28 +59,31 @@ pub(super) fn table<const N: usize>(
 
 /// Writes findings of a check.
 pub(super) fn findings(findings: &[Finding], format: Format) {
-    answer(format, &findings, || {
-        let mut text = String::new();
-        for finding in findings {
-            let mark = match finding.verdict {
-                Verdict::Good => "ok     ",
-                Verdict::Weak => "weak   ",
-                Verdict::Bad => "BAD    ",
-                Verdict::Unknown => "unknown",
-            };
-            text.push_str(&format!("{mark}  {}", finding.what));
-            if !finding.detail.is_empty() {
-                text.push_str(&format!(": {}", finding.detail));
-            }
-            text.push('\n');
-            if let Some(remedy) = finding
-                .remedy
-                .as_ref()
-                .filter(|_| finding.verdict != Verdict::Good)
-            {
-                text.push_str(&format!("         {remedy}\n"));
-            }
+    answer(format, &findings, || told(findings));
+}
+
+/// Findings as text.
+pub(super) fn told(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let mark = match finding.verdict {
+            Verdict::Good => "ok     ",
+            Verdict::Weak => "weak   ",
+            Verdict::Bad => "BAD    ",
+            Verdict::Unknown => "unknown",
+        };
+        text.push_str(&format!("{mark}  {}", finding.what));
+        if !finding.detail.is_empty() {
+            text.push_str(&format!(": {}", finding.detail));
         }
-        text
-    });
+        text.push('\n');
+        if let Some(remedy) = finding
+            .remedy
+            .as_ref()
+            .filter(|_| finding.verdict != Verdict::Good)
+        {
+            text.push_str(&format!("         {remedy}\n"));
+        }
+    }
+    text
 }

@@ -22,6 +22,7 @@ on_both![
     one_bad_row_in_a_batch_fails_alone,
     deliveries_are_listed_newest_first_and_narrowed,
     whoever_waits_for_work_is_woken,
+    a_lane_that_nobody_takes_grows_older,
 ];
 
 async fn a_delivery_comes_back_as_it_was_kept(bed: Bed) {
@@ -260,4 +261,24 @@ async fn whoever_waits_for_work_is_woken(bed: Bed) {
     tokio::time::timeout(Duration::from_secs(5), wake.notified())
         .await
         .expect("an append wakes the loop");
+}
+
+async fn a_lane_that_nobody_takes_grows_older(bed: Bed) {
+    let ready_since = async |queue: Queue| {
+        let figures = bed.store.figures().await.unwrap();
+        figures.ready_since[queue.as_str()]
+    };
+    assert_eq!(ready_since(Queue::Dispatch).await, None);
+    let first = bed.now();
+    bed.append("d1").await;
+    bed.pass(Duration::from_secs(60));
+    bed.append("d2").await;
+    assert_eq!(ready_since(Queue::Dispatch).await, Some(first));
+    assert_eq!(ready_since(Queue::Act).await, None);
+    bed.claim_all(Queue::Dispatch).await;
+    assert_eq!(
+        ready_since(Queue::Dispatch).await,
+        None,
+        "one that is worked on is not told of"
+    );
 }

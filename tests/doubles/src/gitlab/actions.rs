@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
+    Shared, activity,
     asked::{Proposal, Push},
     change::Change,
     hooks::Trigger,
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// More branches or tags than this in one push, and no push event is sent at all.
-const PUSH_EVENT_LIMIT: usize = 3;
+pub(crate) const PUSH_EVENT_LIMIT: usize = 3;
 
 /// Carries out what the public methods of `GitLab` offer.
 pub(crate) struct Acting<'a> {
@@ -87,6 +87,7 @@ impl Acting<'_> {
         }
         let tip = tip.expect("a push to an empty project has commits");
         let notices = move_branch(&mut world, id, &push.branch, before.as_deref(), &tip, by);
+        activity::note(&mut world, id, by, &[&push.branch], &tip);
         drop(world);
         self.change(&tip, 0, notices)
     }
@@ -119,6 +120,7 @@ impl Acting<'_> {
         if names.len() > PUSH_EVENT_LIMIT {
             notices.retain(|notice| notice.trigger != Trigger::Push);
         }
+        activity::note(&mut world, id, by, names, &tip);
         drop(world);
         self.change(&tip, 0, notices)
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{
+    activity::Pushed,
     merge_requests::MergeRequest,
     notes::Note,
     repository::{Commit, Refs, Tree},
@@ -189,6 +190,7 @@ pub(crate) struct Project {
     pub(crate) pipelines: Vec<Pipeline>,
     pub(crate) statuses: Vec<Status>,
     pub(crate) commit_notes: Vec<(String, Note)>,
+    pub(crate) activity: Vec<Pushed>,
 }
 
 impl Project {
@@ -230,6 +232,7 @@ impl Project {
             pipelines: Vec::new(),
             statuses: Vec::new(),
             commit_notes: Vec::new(),
+            activity: Vec::new(),
         }
     }
 
@@ -251,6 +254,7 @@ impl Project {
             pipelines: Vec::new(),
             statuses: Vec::new(),
             commit_notes: Vec::new(),
+            activity: Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{
+    activity,
     answer::{Answer, ApiError},
     call::Call,
     code, deploy_tokens, hooks, merge_requests, notes,
@@ -158,6 +159,7 @@ fn in_project(world: &mut World, call: &Call, id: u64, path: &[&str]) -> Result<
             }
             hooks::answer(world, call, hooks::Owner::Project(id), rest)
         }
+        ("GET", ["events"]) => Ok(activity::answer(world, call, found)),
         (_, ["deploy_tokens", rest @ ..]) => deploy_tokens::answer(world, call, id, level, rest),
         (_, ["merge_requests", rest @ ..]) => merge_requests::answer(world, call, id, rest),
         ("POST", ["statuses", sha]) => statuses::set(world, call, id, sha),
