@@ -24,6 +24,7 @@ use crate::host::Host;
 use crate::lanes::After;
 use crate::live::{Instance, Live};
 use crate::status::{self, News};
+use crate::trace;
 
 /// Works through one lane until nothing of it is due.
 pub async fn lane(
@@ -55,7 +56,18 @@ pub async fn lane(
         let span = tracing::info_span!(
             "act", delivery.id = %effect.delivery.id, effect.id = %effect.order.id, effect.kind = kind(&effect.order)
         );
-        match step(&host, &claim, effect, then).instrument(span).await {
+        let facts = || {
+            [
+                ("delivery.id", effect.delivery.id.to_string().into()),
+                ("effect.id", effect.order.id.to_string().into()),
+                ("effect.kind", kind(&effect.order).into()),
+                ("effect.tries", i64::from(effect.tries).into()),
+            ]
+        };
+        let traced = trace::begin(trace::of(&effect.delivery), "act", facts);
+        // On the heap: it is large, and would be moved about on the stack.
+        let work = Box::pin(step(&host, &claim, effect, then)).instrument(span);
+        match traced.around(work).await {
             Ok(Onward::Next(effect)) => next = Some(effect),
             Ok(Onward::GivenBack) => return After::GivenBack,
             // The watch may have seen the run before its creation was told of: then it is settled already.
@@ -119,7 +131,14 @@ async fn step(
     };
     let now = Timestamp::now();
     let (store, id) = (&host.store, effect.order.id);
-    let count = |outcome| host.metrics.effect(kind(&effect.order), outcome);
+    let count = |outcome| {
+        host.metrics.effect(kind(&effect.order), outcome);
+        trace::note(
+            "effect.outcome",
+            outcome,
+            matches!(outcome, "refused" | "dead"),
+        );
+    };
     match tried {
         Tried::Done(result) => {
             count("done");

@@ -19,6 +19,7 @@ use penstock_store::Store;
 use crate::config::Config;
 use crate::host::{COMPILE_COMMAND, target};
 use crate::serve::{Loop, serve};
+use crate::trace::Traces;
 use crate::{check, log};
 
 pub use output::Format;
@@ -154,7 +155,12 @@ async fn command(command: Command) -> Result<ExitCode> {
             } else {
                 BTreeSet::from_iter(loops)
             };
-            serve(config, loops).await?;
+            let traces = Traces::begin()?;
+            let served = serve(config, loops).await;
+            if let Some(traces) = traces {
+                traces.end().await;
+            }
+            served?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check {

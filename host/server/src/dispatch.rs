@@ -31,7 +31,7 @@ use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
 use crate::lanes::After;
 use crate::live::{Instance, Live};
-use crate::{status, statuses};
+use crate::{status, statuses, trace};
 
 pub use turns::Turns;
 
@@ -51,7 +51,18 @@ pub async fn lane(host: Arc<Host>, claim: Claim, first: Pending, stop: Cancellat
             },
         };
         let span = tracing::info_span!("dispatch", delivery.id = %pending.delivery.key.id);
-        match step(&host, &claim, pending).instrument(span).await {
+        let place = trace::of(&pending.delivery.key);
+        let facts = || {
+            [
+                ("delivery.id", pending.delivery.key.id.to_string().into()),
+                ("delivery.kind", pending.delivery.kind.clone().into()),
+                ("delivery.tries", i64::from(pending.tries).into()),
+            ]
+        };
+        let traced = trace::begin(place, "dispatch", facts);
+        // On the heap: it is large, and would be moved about on the stack.
+        let work = Box::pin(step(&host, &claim, pending)).instrument(span);
+        match traced.around(work).await {
             Ok(Some(Onward::Stays)) => {}
             Ok(Some(Onward::Next(pending))) => next = Some(pending),
             Ok(Some(Onward::GivenBack)) => return After::GivenBack,

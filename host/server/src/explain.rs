@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::plugins;
 use crate::text;
+use crate::trace;
 
 pub use self::absent::absent;
 pub use self::considered::{Considered, considered};
@@ -101,6 +102,7 @@ pub fn explanation(explanation: &Explanation) -> Value {
         "delivery": listed(&explained.delivery),
         "tenant": explained.delivery.tenant,
         "hook": explained.delivery.hook,
+        "trace": trace::id_of(&explained.delivery.key),
         "body_bytes": explained.delivery.body_size,
         "routes": explanation.routes().map(|(it, event)| route(it, event, &explained.effects)).collect::<Vec<_>>(),
         "effects": explained.effects.iter().map(effect).collect::<Vec<_>>(),

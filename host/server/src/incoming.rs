@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use crate::config::IncomingConfig;
 use crate::host::Host;
 use crate::http::request_id::logged;
+use crate::trace;
 
 /// Bytes of a request.
 const LARGEST: usize = 64 * 1024;
@@ -87,10 +88,22 @@ pub(crate) async fn incoming(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    let begun = SystemTime::now();
     match take_in(&host, query.as_deref().unwrap_or_default(), &headers, body).await {
         Ok((instance, entry, delivery, status)) => {
             host.metrics.received(&instance, &entry, status);
             tracing::info!(delivery.id = %delivery, hook = entry, status, "received a request for a run");
+            let key = DeliveryKey {
+                instance: InstanceName::from(instance.as_str()),
+                id: delivery.clone(),
+            };
+            trace::received(&trace::Receipt {
+                key: &key,
+                hook: &entry,
+                status,
+                begun,
+                headers: &headers,
+            });
             let link = host
                 .live()
                 .config

@@ -47,3 +47,4 @@ pub mod serve;
 pub mod status;
 pub mod statuses;
 pub mod text;
+pub mod trace;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use penstock_cluster::{Cluster, ClusterSettings, LinkTo};
 use penstock_gitlab::{Client, ClientSettings, HookScope, Keys, Redaction};
-use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName, TenantName};
+use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName, RouteName, TenantName};
 use penstock_model::tenant::{Belonging, NoTenant, Tenant, belonging};
 use tokio::sync::OnceCell;
 
@@ -18,6 +18,7 @@ use crate::config::{self, Config, Delegated, GitlabConfig, LinksConfig, PluginCo
 use crate::metrics::{Budget, Metrics};
 use crate::plugins::PluginSlot;
 use crate::seal::SealingKeys;
+use crate::trace;
 
 /// Everything that the loops need of the configuration.
 pub struct Live {
@@ -346,6 +347,12 @@ async fn connect(
         let result = call
             .status
             .map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
+        trace::called("kubernetes", call.took, || {
+            [
+                ("kubernetes.operation", call.call.as_str().into()),
+                ("http.response.status", result.clone().into()),
+            ]
+        });
         metrics.kubernetes(
             call.cluster.as_str(),
             call.call.as_str(),
@@ -368,6 +375,12 @@ impl penstock_gitlab::Observer for Observed {
         let result = call
             .status
             .map_or_else(|| "no-answer".to_owned(), |status| status.to_string());
+        trace::called("gitlab", call.latency, || {
+            [
+                ("gitlab.operation", call.class.into()),
+                ("http.response.status", result.clone().into()),
+            ]
+        });
         self.metrics
             .gitlab(&self.instance, call.class, &result, call.latency);
     }

@@ -4,7 +4,7 @@
 //! Nothing here asks a plugin, a rule or GitLab: the answer depends on the request and the store alone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::body::Body;
@@ -22,6 +22,7 @@ use crate::budget::{ByteBudget, Share};
 use crate::host::Host;
 use crate::http::request_id::logged;
 use crate::live::{Instance, Live};
+use crate::trace;
 
 /// GitLab's payloads have at most 25 MB.
 const LARGEST_BODY: u64 = 26 * 1024 * 1024;
@@ -114,6 +115,7 @@ pub async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    let begun = SystemTime::now();
     let (instance, hook) = (InstanceName::new(instance), HookName::new(hook));
     let outcome = take_in(&receiver, &instance, &hook, &headers, body).await;
     let metrics = &receiver.host.metrics;
@@ -123,6 +125,17 @@ pub async fn receive(
             tracing::info!(
                 delivery.id = %receipt.delivery, hook = %hook, status = receipt.status, "received a delivery"
             );
+            let key = DeliveryKey {
+                instance,
+                id: receipt.delivery.clone(),
+            };
+            trace::received(&trace::Receipt {
+                key: &key,
+                hook: hook.as_str(),
+                status: receipt.status,
+                begun,
+                headers: &headers,
+            });
             (status, Json(receipt)).into_response()
         }
         Err(refused) => {

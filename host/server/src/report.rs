@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
 use crate::status::{self, About, News};
+use crate::trace;
 
 /// How often unfinished runs are gone through, whatever the watch said.
 const GO_THROUGH: Duration = Duration::from_secs(5 * 60);
@@ -210,6 +211,20 @@ async fn vanished(host: &Host, cluster: &Cluster, known: &StoredRun, uid: &str) 
 }
 
 async fn record(host: &Host, known: &StoredRun, observation: RunObservation) {
+    let facts = || {
+        [
+            ("delivery.id", known.delivery.id.to_string().into()),
+            ("run.name", known.name.clone().into()),
+            ("run.state", observation.state.as_str().into()),
+        ]
+    };
+    let traced = trace::begin(trace::of(&known.delivery), "report", facts);
+    traced
+        .around(Box::pin(keep(host, known, observation)))
+        .await;
+}
+
+async fn keep(host: &Host, known: &StoredRun, observation: RunObservation) {
     let state = observation.state;
     loop {
         match host

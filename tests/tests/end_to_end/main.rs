@@ -32,3 +32,4 @@ mod statuses;
 mod superseded;
 mod tekton_folder;
 mod tls;
+mod traces;

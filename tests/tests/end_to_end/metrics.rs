@@ -1,6 +1,7 @@
 //! What is counted, for whom.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use penstock_doubles::gitlab::Push;
 use penstock_guests::Behaviour;
@@ -75,6 +76,7 @@ async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
         .unwrap();
     let left: u32 = left.parse().unwrap();
     assert!((1_000..1_600).contains(&left), "calls were made: {left}");
+    checked_by_promtool(&text);
     for private in [
         PROJECT,
         "a-branch",
@@ -85,6 +87,29 @@ async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
     ] {
         assert!(!text.contains(private), "{private} is in the metrics");
     }
+}
+
+/// Prometheus' own reader finds nothing to say, where it is installed.
+fn checked_by_promtool(text: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = started else { return };
+    let mut input = promtool.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    let said = promtool.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        said.status.success() || said.status.code() == Some(3),
+        "{told}"
+    );
+    // It warns of counters since it reads the older format, where their type has the name with `_total`.
+    let other = told.lines().find(|line| !line.contains("_total"));
+    assert_eq!(other, None, "{told}");
 }
 
 #[tokio::test]

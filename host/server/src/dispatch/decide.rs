@@ -16,6 +16,7 @@ use penstock_store::{
 use self::call::{Call, NotNow, prepare};
 use super::{Delivery, Wait, postpone};
 use crate::host::Host;
+use crate::trace;
 
 /// How often a call is made anew when the state changed under it.
 const CONFLICTS: u32 = 5;
@@ -60,7 +61,8 @@ pub(super) async fn route(
             return step.put_off(&call).await;
         };
         let begun = Instant::now();
-        let record = match call.ask(slot).await {
+        let traced = trace::begin(trace::here(), "plugin", || call.facts());
+        let record = match traced.around(Box::pin(call.ask(slot))).await {
             Ok(record) => record,
             Err(fault) => {
                 return step

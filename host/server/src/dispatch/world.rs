@@ -13,6 +13,7 @@ use penstock_store::{StateScope, Store, StoreError};
 use tokio::sync::OnceCell;
 
 use super::fetch;
+use crate::trace;
 
 /// The world of one call.
 pub(super) struct CallWorld {
@@ -27,11 +28,13 @@ pub(super) struct CallWorld {
     pub(super) json: OnceCell<serde_json::Value>,
     pub(super) places: Vec<Place>,
     pub(super) largest: u64,
+    /// Where the spans of its calls belong: plugins run elsewhere.
+    pub(super) place: trace::Place,
 }
 
 impl World for CallWorld {
     fn ask(&self, question: Lookup) -> BoxFuture<'_, Asked> {
-        Box::pin(self.answer(question))
+        trace::under(self.place.clone(), Box::pin(self.answer(question)))
     }
 }
 

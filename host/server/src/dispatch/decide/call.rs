@@ -25,6 +25,7 @@ use crate::config::{Mode, Route};
 use crate::host::Host;
 use crate::plugins::{self, Loaded, PluginSlot};
 use crate::status;
+use crate::trace;
 
 /// Why a plugin is not asked now.
 pub(super) enum NotNow {
@@ -197,6 +198,7 @@ pub(super) async fn prepare(
         json: tokio::sync::OnceCell::new(),
         places: places.clone(),
         largest,
+        place: trace::here(),
     };
     let key = &stored.key;
     let failure_key = EffectKey::new("host/failure");
@@ -250,6 +252,15 @@ impl Call {
         self.loaded.plugin.decide_in(slot, input, world).await
     }
 
+    /// What a trace says of it.
+    pub(super) fn facts(&self) -> trace::Facts<3> {
+        [
+            ("plugin.name", self.route.plugin.to_string().into()),
+            ("route", self.route.name.to_string().into()),
+            ("event.trust", self.event.provenance.trust.as_str().into()),
+        ]
+    }
+
     /// Counts what came of it.
     pub(super) fn count(&self, host: &Host, record: &DecisionRecord, took: Duration) {
         let plugin = self.route.plugin.as_str();
@@ -262,6 +273,7 @@ impl Call {
             }
         };
         host.metrics.decided(plugin, outcome, took);
+        trace::note("plugin.outcome", outcome, outcome == "failure");
         let limits = self.loaded.plugin.limits();
         let component = self.loaded.bytes.len() as u64;
         host.metrics.used(plugin, limits, &record.usage, component);
