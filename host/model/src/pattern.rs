@@ -110,6 +110,19 @@ impl Pattern {
         &self.text
     }
 
+    /// The segments before the first that holds a placeholder: each path that matches begins with them, in whatever case.
+    pub fn lead(&self) -> String {
+        let text = |segment: &Segment| match segment {
+            Segment::Parts(parts) => match parts.as_slice() {
+                [Part::Text(text)] => Some(text.clone()),
+                _ => None,
+            },
+            Segment::AnyNumber => None,
+        };
+        let lead: Vec<String> = self.segments.iter().map_while(text).collect();
+        lead.join("/")
+    }
+
     /// Names of its variables.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.segments

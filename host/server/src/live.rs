@@ -3,6 +3,8 @@
 //! A [`Live`] is never changed but for plugins that become ready. A reload makes a new one and takes over from the old one what was not changed, so that budgets,
 //! caches and connections are kept.
 
+mod finder;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName, RouteN
 use penstock_model::tenant::{Belonging, NoTenant, Tenant, belonging};
 use tokio::sync::OnceCell;
 
+use self::finder::Finder;
 use crate::config::{self, Config, Delegated, GitlabConfig, LinksConfig, PluginConfig, Route};
 use crate::metrics::{Budget, Metrics};
 use crate::plugins::PluginSlot;
@@ -29,6 +32,7 @@ pub struct Live {
     instances: BTreeMap<InstanceName, Arc<Instance>>,
     clusters: BTreeMap<ClusterName, Cluster>,
     plugins: BTreeMap<PluginName, Arc<PluginSlot>>,
+    finder: Finder,
 }
 
 /// A GitLab instance.
@@ -104,6 +108,7 @@ impl Live {
         }
         Ok(Self {
             keys: SealingKeys::new(&config.sealing_keys),
+            finder: Finder::new(&config.tenants, &config.routes),
             config,
             instances,
             clusters,
@@ -182,19 +187,26 @@ impl Live {
     /// # Errors
     /// None matches, or two do equally well.
     pub fn belonging(&self, path: &str) -> Result<Belonging<'_>, NoTenant> {
-        belonging(&self.config.tenants, path)
+        let tenants = self.finder.tenants(path);
+        let tenants = tenants.iter().filter_map(|n| self.config.tenants.get(*n));
+        belonging(tenants, path)
     }
 
     /// The routes that an event of this kind takes in this tenant, before its trust is known.
     pub fn routes(&self, tenant: &Tenant, kind: &str) -> Vec<&Route> {
         let name = tenant.name();
-        self.config
-            .routes
-            .iter()
-            .filter(|route| route.tenant.as_ref().is_none_or(|it| *it == name))
+        self.finder
+            .routes(&name)
+            .into_iter()
+            .filter_map(|n| self.config.routes.get(n))
             .filter(|route| route.on.contains(kind))
             .filter(|route| !self.leaves_out(&name, &route.plugin))
             .collect()
+    }
+
+    /// A route by its name.
+    pub fn route(&self, name: &RouteName) -> Option<&Route> {
+        self.config.routes.get(self.finder.named(name)?)
     }
 
     /// What the tenant's own file says of a plugin: not to be asked, or in which mode; none: nothing.

@@ -73,17 +73,12 @@ pub(super) async fn prepare(
         parsed,
     } = delivery;
     let later = |why: String| NotNow::Later { why, after: None };
-    let route = live
-        .config
-        .routes
-        .iter()
-        .find(|route| route.name == pending.route)
-        .ok_or_else(|| {
-            NotNow::Never(format!(
-                "the configuration has no route `{}` any more",
-                pending.route
-            ))
-        })?;
+    let route = live.route(&pending.route).ok_or_else(|| {
+        NotNow::Never(format!(
+            "the configuration has no route `{}` any more",
+            pending.route
+        ))
+    })?;
     if matches!(parsed.kind, EventKind::RunFinished(_)) && !route.on.contains(parsed.kind.word()) {
         return Err(NotNow::NotMeant(
             "the route takes no ends of runs any more".to_owned(),
