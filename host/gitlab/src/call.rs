@@ -1,4 +1,4 @@
-//! One call of the REST API: how its address is written, how it is sent, how its pages are followed.
+//! One call of the API: how its address is written, how it is sent, how its pages are followed.
 //!
 //! Nothing that a payload or a plugin names can leave its segment of the path. Redirects are not followed and of a link to the
 //! next page only the query is taken, so the token is sent to the configured address alone.
@@ -39,6 +39,8 @@ const UNNAMED_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
 pub(crate) struct Call<'a> {
     pub(crate) class: &'static str,
     method: Method,
+    /// Below the base address.
+    root: &'static str,
     path: &'a [&'a str],
     query: Vec<(&'a str, &'a str)>,
     body: Option<Value>,
@@ -66,6 +68,7 @@ impl<'a> Call<'a> {
         Self {
             class,
             method,
+            root: "api/v4",
             path,
             query: Vec::new(),
             body: None,
@@ -76,6 +79,14 @@ impl<'a> Call<'a> {
 
     pub(crate) fn get(class: &'static str, path: &'a [&'a str]) -> Self {
         Self::new(Method::GET, class, path)
+    }
+
+    /// A question in GraphQL; its text is ours, and what it is about stands in its variables.
+    pub(crate) fn graphql(class: &'static str, body: Value) -> Self {
+        Self {
+            root: "api",
+            ..Self::new(Method::POST, class, &["graphql"]).json(body)
+        }
     }
 
     /// Adds a parameter to the query.
@@ -134,7 +145,7 @@ impl<'a> Call<'a> {
         {
             return Err(wrong());
         }
-        let mut text = format!("{base}/api/v4/{}", self.path_text());
+        let mut text = format!("{base}/{}/{}", self.root, self.path_text());
         if !query.is_empty() {
             text.push('?');
             text.push_str(query);

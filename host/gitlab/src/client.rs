@@ -4,6 +4,7 @@
 //! what can't change (files at a commit, blobs) as long as there is room.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -126,6 +127,8 @@ pub(crate) struct Shared {
     pub(crate) comments: Cache<(ProjectId, String), (u64, Option<String>)>,
     recent: Cache<String, (Instant, Bytes), ByBytes>,
     pub(crate) lasting: Cache<LastingKey, Lasting, ByBytes>,
+    /// GitLab does not serve GraphQL, or not to this token.
+    pub(crate) no_graphql: AtomicBool,
 }
 
 /// Names what can't change.
@@ -233,6 +236,7 @@ impl Client {
                 comments: Cache::new(10_000),
                 recent: Cache::with_weighter(10_000, 16 << 20, ByBytes),
                 lasting: Cache::with_weighter(10_000, cache_bytes, ByBytes),
+                no_graphql: AtomicBool::new(false),
             }),
             priority: Priority::Foreground,
         })

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use penstock_model::event::Event;
-use penstock_model::id::{CommitId, ProjectId, UserId};
+use penstock_model::id::{CommitId, ProjectId, ProjectPath, UserId};
 use penstock_model::lookup::{
     Answer, HostFault, Lookup, LookupError, MergeRequestApproval, Source,
 };
@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::confirm::OwnUsers;
 use crate::error::ApiError;
 
+mod batch;
 mod changes;
 mod commit;
 mod files;
@@ -53,6 +54,7 @@ impl EventContext {
 #[derive(Clone, Debug)]
 struct Place {
     project: ProjectId,
+    path: ProjectPath,
     commit: CommitId,
 }
 
@@ -175,9 +177,13 @@ impl<'a> Asked<'a> {
 
     async fn resolve_now(self, source: &Source) -> Result<Place, Failure> {
         if let Source::Elsewhere { project, revision } = source {
-            let project = self.client.project_by_path(project).await?.id;
-            let commit = self.client.commit(project, revision).await?;
-            return Ok(Place { project, commit });
+            let Project { id, path, .. } = self.client.project_by_path(project).await?;
+            let commit = self.client.commit(id, revision).await?;
+            return Ok(Place {
+                project: id,
+                path,
+                commit,
+            });
         }
         let event = &self.context.event;
         let project = self.project()?;
@@ -221,6 +227,7 @@ impl<'a> Asked<'a> {
         };
         Ok(Place {
             project: project.id,
+            path: project.path.clone(),
             commit,
         })
     }

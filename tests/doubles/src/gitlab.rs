@@ -23,9 +23,9 @@
 //! # });
 //! ```
 //!
-//! **What it does not do.** No git protocol, no OAuth, no GraphQL, no anonymous access, no CI (pipelines are said to be),
-//! no issues, wikis, labels of their own, quick actions, approval rules, code owners, push rules or merge trains. Object
-//! ids are not git's. Trees hold plain files alone, diffs have one hunk, and merging never conflicts. Custom roles, shared
+//! **What it does not do.** No git protocol, no OAuth, of GraphQL nothing but the files of a commit, no anonymous access, no CI (pipelines are said to be),
+//! no issues, wikis, labels of their own, quick actions, approval rules, code owners, push rules or merge trains. Ids
+//! of commits and trees are not git's. Trees hold plain files alone, diffs have one hunk, and merging never conflicts. Custom roles, shared
 //! groups, invited groups and expiring memberships are unknown. Nobody's rights are asked for what the Rust methods do.
 //! Rotation of tokens and CI variables are not served.
 
@@ -52,6 +52,7 @@ mod code;
 mod deeds;
 mod deploy_tokens;
 mod faults;
+mod graphql;
 mod hooks;
 mod merge_requests;
 mod notes;
@@ -332,6 +333,15 @@ impl GitLab {
             .act_on(project, iid, by, "update", |request, _, _| {
                 let old = std::mem::replace(&mut request.title, title.to_owned());
                 json!({ "title": { "previous": old, "current": title } })
+            })
+    }
+
+    /// Points a merge request at another branch.
+    pub fn retarget(&self, project: &str, iid: u64, branch: &str, by: &str) -> Change {
+        self.acting()
+            .act_on(project, iid, by, "update", |request, _, _| {
+                let old = std::mem::replace(&mut request.target_branch, branch.to_owned());
+                json!({ "target_branch": { "previous": old, "current": branch } })
             })
     }
 

@@ -1,4 +1,4 @@
-//! Files and folders at a commit: one listing, then the blobs side by side, all of it bounded and cached by what can't change.
+//! Files and folders at a commit: one listing, then the blobs many at a time or side by side, all of it bounded and cached by what can't change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,10 +64,22 @@ impl Asked<'_> {
             )));
         }
         let most = self.context.max_bytes;
+        let missing: Vec<String> = blobs
+            .iter()
+            .filter(|row| self.kept(place, &row.id).is_none())
+            .map(|row| row.path.clone())
+            .collect();
+        let batch = self.batch(place, &missing, most).await;
         let room = Room(AtomicU64::new(most));
-        let room = &room;
+        let (room, batch) = (&room, &batch);
         let files = stream::iter(blobs).map(|row| async move {
-            let content = self.blob(place, &row.id, room.left()).await?;
+            let content = match batch.get(&row.path) {
+                Some((id, content)) if *id == row.id => {
+                    self.keep(place, id, content);
+                    content.clone()
+                }
+                _ => self.blob(place, &row.id, room.left()).await?,
+            };
             room.take(content.len(), most)?;
             Ok::<_, Failure>(File {
                 path: row.path,
@@ -93,6 +105,16 @@ impl Asked<'_> {
             )));
         }
         let most = self.context.max_bytes;
+        let missing: Vec<String> = paths
+            .iter()
+            .filter(|path| check_path(path).is_ok() && self.known(place, path).is_none())
+            .cloned()
+            .collect();
+        for (path, (blob, content)) in self.batch(place, &missing, most).await {
+            let key = LastingKey::File(place.project, place.commit.clone(), path);
+            let file = Lasting::File { blob, content };
+            self.client.shared.lasting.insert(key, file);
+        }
         let room = Room(AtomicU64::new(most));
         let room = &room;
         let found: Vec<Result<File, Failure>> = stream::iter(paths.to_vec())
@@ -147,8 +169,7 @@ impl Asked<'_> {
     }
 
     async fn blob(self, place: &Place, id: &str, most: u64) -> Result<Bytes, Failure> {
-        let key = LastingKey::Blob(place.project, id.to_owned());
-        if let Some(Lasting::Blob(content)) = self.client.shared.lasting.get(&key) {
+        if let Some(content) = self.kept(place, id) {
             return Ok(content);
         }
         let project = place.project.to_string();
@@ -157,11 +178,30 @@ impl Asked<'_> {
             .client
             .send(&Call::get("blob", &address).at_most(most).of(place.project))
             .await?;
-        self.client
-            .shared
-            .lasting
-            .insert(key, Lasting::Blob(reply.body.clone()));
+        self.keep(place, id, &reply.body);
         Ok(reply.body)
+    }
+
+    fn kept(self, place: &Place, id: &str) -> Option<Bytes> {
+        let key = LastingKey::Blob(place.project, id.to_owned());
+        match self.client.shared.lasting.get(&key)? {
+            Lasting::Blob(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    fn keep(self, place: &Place, id: &str, content: &Bytes) {
+        let key = LastingKey::Blob(place.project, id.to_owned());
+        let blob = Lasting::Blob(content.clone());
+        self.client.shared.lasting.insert(key, blob);
+    }
+
+    fn known(self, place: &Place, path: &str) -> Option<(String, Bytes)> {
+        let key = LastingKey::File(place.project, place.commit.clone(), path.to_owned());
+        match self.client.shared.lasting.get(&key)? {
+            Lasting::File { blob, content } => Some((blob, content)),
+            _ => None,
+        }
     }
 
     async fn file(self, place: &Place, path: &str, most: u64) -> Result<File, Failure> {
@@ -171,7 +211,11 @@ impl Asked<'_> {
             blob,
             content: Content(content.to_vec()),
         };
-        if let Some(Lasting::File { blob, content }) = self.client.shared.lasting.get(&key) {
+        if let Some((blob, content)) = self.known(place, path) {
+            let size = content.len() as u64;
+            if size > most {
+                return Err(LookupError::TooLarge(size).into());
+            }
             return Ok(file(blob, &content));
         }
         let project = place.project.to_string();

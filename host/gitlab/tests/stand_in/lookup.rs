@@ -78,7 +78,73 @@ async fn a_folder_is_one_listing_and_its_files_in_order_and_then_nothing_is_aske
         assert!(files.iter().all(|file| file.blob.len() == 40));
     }
     assert_eq!(scene.gitlab.calls_to("GET", "/repository/tree").len(), 1);
+    assert_eq!(scene.gitlab.calls_to("POST", "/api/graphql").len(), 1);
+    assert_eq!(scene.gitlab.calls_to("GET", "/repository/blobs/").len(), 0);
+}
+
+#[tokio::test]
+async fn what_graphql_does_not_give_byte_for_byte_is_read_by_itself() {
+    let scene = Scene::new().await;
+    let odd: [(&str, &[u8]); 4] = [
+        ("ci/binary", b"a\0b"),
+        ("ci/latin-1", b"caf\xe9\n"),
+        ("ci/lines", b"one\r\ntwo\r\n"),
+        ("ci/mark", b"\xef\xbb\xbfa: 1\n"),
+    ];
+    let mut push = Push::new(API, "feature", "alice");
+    for (path, content) in odd {
+        push = push.write(path, content.to_vec());
+    }
+    let context = context(&scene, &scene.gitlab.push(push), MOST).await;
+    let paths: Vec<&str> = odd.iter().map(|(path, _)| *path).collect();
+    for question in [folder(Source::Event, "ci"), files(Source::Event, &paths)] {
+        let found = match ask(&scene, &context, question).await.unwrap() {
+            Answer::Folder(files) => files,
+            Answer::Files(files) => files.into_iter().map(Result::unwrap).collect(),
+            other => panic!("{other:?}"),
+        };
+        let found: Vec<_> = found
+            .iter()
+            .map(|file| (file.path.as_str(), file.content.0.as_slice()))
+            .collect();
+        assert_eq!(found, odd);
+    }
+    assert_eq!(scene.gitlab.calls_to("POST", "/api/graphql").len(), 2);
     assert_eq!(scene.gitlab.calls_to("GET", "/repository/blobs/").len(), 2);
+    assert_eq!(scene.gitlab.calls_to("GET", "/repository/files/").len(), 2);
+}
+
+#[tokio::test]
+async fn a_gitlab_without_graphql_gives_its_files_one_by_one_and_is_asked_once() {
+    let scene = Scene::new().await;
+    scene
+        .gitlab
+        .order(Fault::new("POST", "/api/graphql", Break::Status(404)));
+    for number in 0..2 {
+        let mut push = Push::new(API, "feature", "alice");
+        for file in 0..3 {
+            push = push.write(&format!("ci/{file}.yaml"), format!("n: {number}{file}"));
+        }
+        let context = context(&scene, &scene.gitlab.push(push), MOST).await;
+        let found = ask(&scene, &context, folder(Source::Event, "ci")).await;
+        assert!(matches!(found, Ok(Answer::Folder(files)) if files.len() == 3));
+    }
+    assert_eq!(scene.gitlab.calls_to("POST", "/api/graphql").len(), 1);
+    assert_eq!(scene.gitlab.calls_to("GET", "/repository/blobs/").len(), 6);
+}
+
+#[tokio::test]
+async fn a_new_folder_of_fifty_files_is_two_calls() {
+    let scene = Scene::new().await;
+    let mut push = Push::new(API, "feature", "alice");
+    for number in 0..50 {
+        push = push.write(&format!("ci/{number:02}/run.yaml"), format!("n: {number}"));
+    }
+    let context = context(&scene, &scene.gitlab.push(push), MOST).await;
+    let before = scene.gitlab.calls().len();
+    let found = ask(&scene, &context, folder(Source::Event, "ci")).await;
+    assert!(matches!(found, Ok(Answer::Folder(files)) if files.len() == 50));
+    assert_eq!(scene.gitlab.calls().len() - before, 2);
 }
 
 #[tokio::test]
@@ -97,6 +163,7 @@ async fn a_folder_of_more_than_a_hundred_files_is_whole() {
         panic!()
     };
     assert_eq!(files.len(), 230);
+    assert_eq!(scene.gitlab.calls_to("POST", "/api/graphql").len(), 5);
     assert!(files.is_sorted_by_key(|file| file.path.clone()));
 }
 

@@ -1,7 +1,7 @@
 //! Commits, trees and blobs, and what is read from them: resolving names, merge bases, differences.
 //!
-//! Objects are named by the first 40 hex digits of a SHA-256 over their content: as long as git's ids and as stable, but
-//! not git's. Trees hold files alone: no modes, links or submodules.
+//! Blobs have git's ids; other objects are named by the first 40 hex digits of a SHA-256 over their content: as long as git's ids and as
+//! stable, but not git's. Trees hold files alone: no modes, links or submodules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -82,9 +82,21 @@ pub(crate) fn object_id(kind: &str, content: &[u8]) -> String {
     hex::encode(hash.finalize())[..40].to_owned()
 }
 
+/// A blob's id is git's own: GitLab's clients may check it.
+fn blob_id(content: &[u8]) -> String {
+    use sha1::{Digest as _, Sha1};
+    let head = format!("blob {}\0", content.len());
+    hex::encode(
+        Sha1::new()
+            .chain_update(head)
+            .chain_update(content)
+            .finalize(),
+    )
+}
+
 impl Objects {
     pub(crate) fn put_blob(&mut self, content: Bytes) -> String {
-        let id = object_id("blob", &content);
+        let id = blob_id(&content);
         self.blobs.insert(id.clone(), content);
         id
     }

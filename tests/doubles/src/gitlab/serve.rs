@@ -13,6 +13,7 @@ use super::{
     answer::{Answer, ApiError},
     call::Call,
     faults::{Break, Heard},
+    graphql,
     hooks::{self, Owner, Trigger},
     rest,
     send::{self, Force},
@@ -103,7 +104,8 @@ async fn respond(
     received: &Received,
     who: tokens::Identity,
 ) -> Result<Response<Body>, ApiError> {
-    if !received.path.starts_with("/api/v4/") {
+    let graphql = received.path == "/api/graphql";
+    if !graphql && !received.path.starts_with("/api/v4/") {
         return Err(ApiError::error(404, "404 Not Found"));
     }
     let call = Call::new(received, who)?;
@@ -113,6 +115,11 @@ async fn respond(
         if limit.is_some_and(|limit| !world.within("calls", call.who.user, 0, limit)) {
             return Err(ApiError::retry_later(Some(60)));
         }
+    }
+    if graphql {
+        let answer = graphql::answer(&shared.world(), &call)?;
+        let base = shared.world().base.clone();
+        return answer.into_response(&call, &base);
     }
     let path: Vec<&str> = call.segments.iter().map(String::as_str).collect();
     let answer = match (call.method.as_str(), path.as_slice()) {
