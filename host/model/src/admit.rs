@@ -59,6 +59,8 @@ pub struct Context<'a> {
     pub past: bool,
     /// Page of the delivery at this host, for a label-like annotation; none: the host has no address of its own.
     pub delivery_url: Option<&'a str>,
+    /// Refs whose head the plugin asked for in this call, with what GitLab answered: an event of a commit alone may start a run for one of them.
+    pub heads: &'a [(RefName, CommitId)],
 }
 
 /// What a plan comes to.

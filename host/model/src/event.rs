@@ -290,6 +290,15 @@ impl EventKind {
         }
     }
 
+    /// Number of the merge request that it is about, whether the event has more of it or not.
+    pub fn merge_request_iid(&self) -> Option<u64> {
+        match self {
+            Self::Pipeline(pipeline) => pipeline.merge_request,
+            Self::RunFinished(finished) => finished.run.merge_request,
+            kind => kind.merge_request().map(|it| it.iid),
+        }
+    }
+
     /// The merge request that it is about.
     pub fn merge_request(&self) -> Option<&MergeRequest> {
         match self {

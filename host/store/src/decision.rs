@@ -4,6 +4,7 @@
 
 use penstock_model::admit::{Admitted, Order};
 use penstock_model::effect::{PluginError, Problem};
+use penstock_model::host_event::HostEvent;
 use penstock_model::id::{Digest, EffectId, RouteName, Timestamp};
 use penstock_model::record::{DecisionRecord, Outcome, StateChange, Usage};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::dispatch::{self, Pending, settle_delivery, write_routes};
 use crate::error::{LaneError, StoreError, failures};
 use crate::explain::AdmittedOrder;
 use crate::outbox::{self, Cancelled, Origin};
+use crate::run_end;
 use crate::state::{self, StateScope, Unfit};
 use crate::store::Store;
 
@@ -71,6 +73,8 @@ pub struct Decision {
     pub state: StateChange,
     /// What the host itself wants done, such as a failed status: in either mode.
     pub orders: Vec<Order>,
+    /// Ends of runs that were not admitted, where the plugin wants to hear of them; told only if `admitted` is carried out.
+    pub refused_ends: Vec<HostEvent>,
 }
 
 /// What a commit did to runs that were there before.
@@ -259,6 +263,9 @@ fn commit(
     let mut cancelled = Cancelled::default();
     if decision.mode == Mode::Act {
         cancelled = outbox::enqueue(tx, &decision.admitted.orders, &origin, now)?;
+        for end in &decision.refused_ends {
+            run_end::tell_refused(tx, end, &claim.lane, &decision.route, now)?;
+        }
     }
     outbox::enqueue(tx, &decision.orders, &origin, now)?;
     Ok(cancelled)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use penstock_model::admit::RunOrder;
 use penstock_model::event::EventKind;
 use penstock_model::host_event::{HostEvent, host_hook};
-use penstock_model::id::{EffectId, Timestamp};
+use penstock_model::id::{EffectId, RouteName, Timestamp};
 
 use crate::backend::Tx;
 use crate::backend::value::params;
@@ -63,7 +63,7 @@ pub(crate) fn tell(tx: &mut dyn Tx, id: &str, now: Timestamp) -> Result<(), Stor
         .to_owned();
     // A run that was refused can be tried again and end once more.
     let event_id = format!("run-finished:{id}:{}", now.0);
-    let (of, route) = (stored.of.clone(), stored.route);
+    let route = stored.route;
     let event = HostEvent::run_finished(
         stored.of,
         stored.run,
@@ -72,7 +72,57 @@ pub(crate) fn tell(tx: &mut dyn Tx, id: &str, now: Timestamp) -> Result<(), Stor
         stored.source_project,
         stored.trust,
     );
-    let body = packed(&event)?;
+    append(
+        tx,
+        &event,
+        &Place {
+            id: &event_id,
+            lane: &lane,
+            subject: &subject,
+            route: &route,
+        },
+        now,
+    )
+}
+
+/// Tells of a run that was never admitted: there is no row of it, and its end is the one thing that comes of it. The claim on the lane is held.
+pub(crate) fn tell_refused(
+    tx: &mut dyn Tx,
+    event: &HostEvent,
+    lane: &str,
+    route: &RouteName,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let EventKind::RunFinished(finished) = &event.kind else {
+        return Ok(());
+    };
+    let of = &event.of;
+    let prefix = format!("{}|{}/{}/", of.tenant, of.instance, of.project);
+    let place = Place {
+        id: &format!("run-finished:{}:{}", finished.run.id, now.0),
+        lane,
+        subject: lane.strip_prefix(&prefix).unwrap_or("-"),
+        route,
+    };
+    append(tx, event, &place, now)
+}
+
+/// Where an event of the host's own goes.
+struct Place<'a> {
+    id: &'a str,
+    lane: &'a str,
+    subject: &'a str,
+    route: &'a RouteName,
+}
+
+fn append(
+    tx: &mut dyn Tx,
+    event: &HostEvent,
+    place: &Place<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (of, lane) = (&event.of, place.lane);
+    let body = packed(event)?;
     blob::put(tx, &body, now)?;
     let inserted = tx.first(
         "INSERT INTO deliveries (instance, id, hook, event_header, kind, tenant, project, project_path, lane, subject, \
@@ -81,15 +131,15 @@ pub(crate) fn tell(tx: &mut dyn Tx, id: &str, now: Timestamp) -> Result<(), Stor
          ON CONFLICT (instance, id) DO NOTHING RETURNING seq",
         params![
             of.instance.as_str(),
-            &event_id,
+            place.id,
             host_hook().as_str(),
             EVENT,
             event.kind.word(),
             of.tenant.as_str(),
             of.project.0,
             of.path.as_str(),
-            &lane,
-            &subject,
+            lane,
+            place.subject,
             now,
             &body.digest,
             body.size,
@@ -104,14 +154,14 @@ pub(crate) fn tell(tx: &mut dyn Tx, id: &str, now: Timestamp) -> Result<(), Stor
          VALUES (?1, ?2, ?3, 1, ?4, ?5, 0, 'waiting', 0, ?6)",
         params![
             of.instance.as_str(),
-            &event_id,
-            route.as_str(),
+            place.id,
+            place.route.as_str(),
             seq,
-            &lane,
+            lane,
             now
         ],
     )?;
-    wake_lane(tx, Queue::Dispatch, &lane, of.tenant.as_str(), now, now)
+    wake_lane(tx, Queue::Dispatch, lane, of.tenant.as_str(), now, now)
 }
 
 fn packed(event: &HostEvent) -> Result<Packed, StoreError> {

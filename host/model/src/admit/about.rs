@@ -1,7 +1,6 @@
 //! What an event is about: the only things that a plan's effects may speak of.
 
 use super::{Context, ProjectOf};
-use crate::event::EventKind;
 use crate::id::{CommitId, ProjectId};
 use crate::lane::Subject;
 
@@ -19,11 +18,7 @@ impl<'a> About<'a> {
     pub(super) fn new(context: Context<'a>) -> Option<Self> {
         let event = context.event;
         let project = event.scope.project()?;
-        let merge_request = match &event.kind {
-            EventKind::Pipeline(pipeline) => pipeline.merge_request,
-            EventKind::RunFinished(finished) => finished.run.merge_request,
-            kind => kind.merge_request().map(|it| it.iid),
-        };
+        let merge_request = event.kind.merge_request_iid();
         let of_lane = match context.lane.subject {
             Subject::MergeRequest(iid) => Some(iid),
             Subject::Ref(_) | Subject::Group(_) | Subject::Whole => None,

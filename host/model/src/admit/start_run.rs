@@ -241,13 +241,21 @@ fn target(start: &StartRun, about: &About<'_>, context: Context<'_>) -> Result<T
             remedy,
         ));
     }
-    if target.ref_name.is_some() && target.ref_name != event.ref_name {
-        return Err(Fault::new(
-            "target.ref-name",
-            "the ref is not the event's",
-            remedy,
-        ));
-    }
+    let ref_name = match &target.ref_name {
+        None => &event.ref_name,
+        same if *same == event.ref_name => &event.ref_name,
+        // A comment on a commit is about no ref; the plugin found out whose head the commit is.
+        Some(name) if event.ref_name.is_none() && is_head(name, &target.commit, context) => {
+            &target.ref_name
+        }
+        Some(_) => {
+            return Err(Fault::new(
+                "target.ref-name",
+                "the ref is not the event's, nor one whose head the plugin asked for and found to be the commit",
+                remedy,
+            ));
+        }
+    };
     if target.merge_request.is_some() && target.merge_request != about.merge_request {
         return Err(Fault::new(
             "target.merge-request",
@@ -257,9 +265,14 @@ fn target(start: &StartRun, about: &About<'_>, context: Context<'_>) -> Result<T
     }
     Ok(Target {
         commit: target.commit.clone(),
-        ref_name: event.ref_name.clone(),
+        ref_name: ref_name.clone(),
         merge_request: about.merge_request,
     })
+}
+
+fn is_head(name: &RefName, commit: &CommitId, context: Context<'_>) -> bool {
+    let mut heads = context.heads.iter();
+    heads.any(|(known, head)| known == name && head == commit)
 }
 
 /// The manifest rebuilt from the allow-list, with the place's accounts and timeout.

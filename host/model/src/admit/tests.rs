@@ -86,6 +86,7 @@ pub(super) struct Setting {
     pub(super) grants: Grants,
     pub(super) places: Vec<Place>,
     pub(super) head: Option<CommitId>,
+    pub(super) heads: Vec<(RefName, CommitId)>,
 }
 
 impl Setting {
@@ -150,6 +151,7 @@ impl Setting {
             },
             places: vec![place],
             head: None,
+            heads: Vec::new(),
         }
     }
 
@@ -191,6 +193,7 @@ impl Setting {
                 head: self.head.as_ref(),
                 past: false,
                 delivery_url: Some("https://penstock.example.com/deliveries/d-1"),
+                heads: &self.heads,
             },
         )
     }

@@ -270,5 +270,6 @@ fn decision(
         admitted: Admitted::default(),
         state: penstock_model::record::StateChange::default(),
         orders: Vec::new(),
+        refused_ends: Vec::new(),
     }
 }

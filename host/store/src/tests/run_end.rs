@@ -4,12 +4,12 @@ use penstock_model::admit::{Order, Task};
 use penstock_model::effect::CancelScope;
 use penstock_model::event::EventKind;
 use penstock_model::host_event::{HostEvent, is_host_hook};
-use penstock_model::run::RunState;
+use penstock_model::run::{Run, RunState};
 
 use super::bed::Bed;
 use super::on_both;
 use super::world::{cancel, delivery, ordering, start};
-use crate::{DeliveryKey, Pending, Queue, RunObservation};
+use crate::{Decision, DeliveryKey, Mode, Pending, Queue, RunObservation};
 
 on_both![
     an_end_comes_to_the_route_that_started_the_run_in_the_lane_of_its_event,
@@ -18,6 +18,7 @@ on_both![
     a_run_that_is_withdrawn_has_ended_too,
     a_run_that_is_refused_and_tried_again_ends_twice,
     an_end_that_is_told_is_decided_once,
+    a_run_that_was_not_admitted_has_an_end_too,
 ];
 
 fn wanted(mut order: Order, depth: u32) -> Order {
@@ -201,4 +202,52 @@ async fn an_end_that_is_told_is_decided_once(bed: Bed) {
         .unwrap();
     assert_eq!(bed.store.head(&claim, bed.now()).await, Ok(None));
     bed.release(claim).await;
+}
+
+async fn a_run_that_was_not_admitted_has_an_end_too(bed: Bed) {
+    let order = start("d1", "run", 'a', "main");
+    let Task::StartRun(run) = &order.task else {
+        panic!("{order:?}")
+    };
+    let refused = HostEvent::run_finished(
+        run.of.clone(),
+        Run {
+            id: order.id.hex(),
+            plugin: run.plugin.clone(),
+            key: order.key.clone(),
+            pipeline: run.pipeline.clone(),
+            place: "".into(),
+            ref_name: run.ref_name.clone(),
+            merge_request: None,
+            commit: run.commit.clone(),
+            state: RunState::Refused,
+            reason: "not admitted: the image is not allowed".to_owned(),
+            web_url: None,
+            created_at: bed.now(),
+            started_at: None,
+            finished_at: Some(bed.now()),
+            results: vec![],
+        },
+        None,
+        0,
+        None,
+        run.trust,
+    );
+    for (id, mode) in [("d1", Mode::Observe), ("d2", Mode::Act)] {
+        let claim = bed.routed(delivery(id, bed.now()), &["r"]).await;
+        let decision = Decision {
+            mode,
+            refused_ends: vec![refused.clone()],
+            ..ordering(id, "r", vec![])
+        };
+        bed.store.commit(&claim, decision, bed.now()).await.unwrap();
+        bed.release(claim).await;
+        let told = told(&bed).await;
+        assert_eq!(told.len(), usize::from(mode == Mode::Act), "{mode:?}");
+        if let Some((pending, event)) = told.first() {
+            assert_eq!(*event, refused);
+            assert!(is_host_hook(&pending.delivery.hook));
+            assert_eq!(pending.routes[0].route.as_str(), "r");
+        }
+    }
 }

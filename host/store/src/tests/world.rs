@@ -119,6 +119,7 @@ pub(crate) fn decision(id: &str, route: &str) -> Decision {
         admitted: Admitted::default(),
         state: StateChange::default(),
         orders: Vec::new(),
+        refused_ends: Vec::new(),
     }
 }
 

@@ -232,6 +232,36 @@ fn the_second_effect_of_a_key_is_refused() {
 }
 
 #[test]
+fn a_run_of_an_event_without_a_ref_is_about_a_ref_whose_head_was_asked_for() {
+    let target = |of: &str, name: &str| {
+        let target = RunTarget {
+            commit: commit(of),
+            ref_name: Some(RefName::from(name)),
+            merge_request: None,
+        };
+        started(|it| it.target = Some(target))
+    };
+    let mut setting = member();
+    setting.heads = vec![
+        ("refs/heads/nightly".into(), commit(COMMIT)),
+        ("refs/heads/other".into(), commit(OTHER)),
+    ];
+    // An event of a ref is about that ref.
+    let wrong = refusal(&setting, target(COMMIT, "refs/heads/nightly"));
+    assert_eq!(wrong.0, "target.ref-name");
+    setting.event.ref_name = None;
+    for name in ["refs/heads/other", "refs/heads/unknown"] {
+        let wrong = refusal(&setting, target(COMMIT, name));
+        assert_eq!(wrong.0, "target.ref-name", "{name}");
+    }
+    let admitted = setting.admit(vec![("k", target(COMMIT, "refs/heads/nightly"))]);
+    let Task::StartRun(run) = &admitted.orders[0].task else {
+        panic!()
+    };
+    assert_eq!(run.ref_name, Some("refs/heads/nightly".into()));
+}
+
+#[test]
 fn a_run_is_about_the_event_or_the_head_that_gitlab_confirmed() {
     let target = |of: &str, ref_name: Option<&str>, iid: Option<u64>| {
         let ref_name = ref_name.map(RefName::from);

@@ -7,11 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use penstock_gitlab::EventContext;
 use penstock_model::admit::{self, Admitted, Order, ProjectOf, Task, admit};
-use penstock_model::effect::PluginError;
+use penstock_model::effect::{Action, Plan, PluginError};
 use penstock_model::event::{Event, EventKind, RUN_FINISHED};
-use penstock_model::id::{CommitId, EffectId, EffectKey, Timestamp};
+use penstock_model::host_event::{HostEvent, LONGEST_CHAIN};
+use penstock_model::id::{CommitId, EffectId, EffectKey, PlaceName, RefName, Timestamp};
 use penstock_model::lane::Lane;
-use penstock_model::record::{DecisionRecord, Outcome};
+use penstock_model::lookup::{self, Answer, Lookup};
+use penstock_model::record::{DecisionRecord, HostCall, Outcome};
+use penstock_model::run::{Run, RunState};
 use penstock_model::scope::Scope;
 use penstock_model::tenant::Place;
 use penstock_sandbox::{CallInput, Slot};
@@ -281,8 +284,14 @@ impl Call {
         pending: &PendingRoute,
         record: DecisionRecord,
     ) -> Decision {
+        let mut refused_ends = Vec::new();
         let (settlement, why, mut admitted) = match &record.outcome {
-            Outcome::Plan(plan) => (Settlement::Decided, None, admit(plan, self.context())),
+            Outcome::Plan(plan) => {
+                let heads = heads(&record);
+                let admitted = admit(plan, self.context(&heads));
+                refused_ends = self.refused_ends(plan, &admitted);
+                (Settlement::Decided, None, admitted)
+            }
             Outcome::Error(PluginError::Source(problems)) => (
                 Settlement::Decided,
                 Some(plugins::list(problems)),
@@ -321,6 +330,7 @@ impl Call {
             admitted,
             state,
             orders,
+            refused_ends,
             ..decision(delivery, pending, settlement, why)
         }
     }
@@ -338,7 +348,64 @@ impl Call {
         }
     }
 
-    fn context(&self) -> admit::Context<'_> {
+    /// The ends of runs that were not admitted: no run will ever tell of them. A chain of them ends where one of runs does.
+    fn refused_ends(&self, plan: &Plan, admitted: &Admitted) -> Vec<HostEvent> {
+        let depth = self.event.kind.next_depth();
+        let (Some(project), Some(commit)) = (self.project(), &self.event.commit) else {
+            return Vec::new();
+        };
+        if !self.route.on.contains(RUN_FINISHED) || depth > LONGEST_CHAIN {
+            return Vec::new();
+        }
+        let mut told = BTreeSet::new();
+        let refusals = admitted
+            .refused
+            .iter()
+            .filter(|refusal| told.insert(&refusal.key));
+        let ends = refusals.filter_map(|refusal| {
+            let effect = plan.effects.iter().find(|it| it.key == refusal.key)?;
+            let Action::StartRun(start) = &effect.action else {
+                return None;
+            };
+            let run = Run {
+                id: self.effect_id(&effect.key).hex(),
+                plugin: self.route.plugin.clone(),
+                key: effect.key.clone(),
+                pipeline: start.pipeline.clone(),
+                place: start.place.clone().unwrap_or_else(|| PlaceName::new("")),
+                ref_name: self.event.ref_name.clone(),
+                merge_request: self.event.kind.merge_request_iid(),
+                commit: commit.clone(),
+                state: RunState::Refused,
+                reason: format!("not admitted: {}", refusal.rule),
+                web_url: None,
+                created_at: Timestamp::now(),
+                started_at: None,
+                finished_at: Some(Timestamp::now()),
+                results: Vec::new(),
+            };
+            let provenance = &self.event.provenance;
+            let source = provenance.source_project.as_ref().map(|it| it.id);
+            Some(HostEvent::run_finished(
+                project.clone(),
+                run,
+                None,
+                depth,
+                source,
+                provenance.trust,
+            ))
+        });
+        ends.collect()
+    }
+
+    fn effect_id(&self, key: &EffectKey) -> EffectId {
+        let Event {
+            instance, delivery, ..
+        } = &*self.event;
+        EffectId::new(instance, delivery, &self.route.name, self.attempt, key)
+    }
+
+    fn context<'a>(&'a self, heads: &'a [(RefName, CommitId)]) -> admit::Context<'a> {
         admit::Context {
             event: &self.event,
             lane: &self.lane,
@@ -351,6 +418,7 @@ impl Call {
             head: self.head.as_ref(),
             past: self.past,
             delivery_url: self.delivery_url.as_deref(),
+            heads,
         }
     }
 
@@ -405,4 +473,15 @@ impl Call {
             })
             .collect()
     }
+}
+
+/// Heads of refs that the plugin asked for, as GitLab answered.
+fn heads(record: &DecisionRecord) -> Vec<(RefName, CommitId)> {
+    let head = |call: &HostCall| match (&call.lookup, &call.answer) {
+        (Lookup::Resolve(lookup::Source::Ref(name)), Ok(Answer::CommitId(commit))) => {
+            Some((name.clone(), commit.clone()))
+        }
+        _ => None,
+    };
+    record.calls.iter().filter_map(head).collect()
 }
