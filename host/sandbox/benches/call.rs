@@ -382,6 +382,7 @@ impl Ours {
                 head: None,
                 past: false,
                 delivery_url: None,
+                heads: &[],
             },
         );
         assert_eq!(admitted.orders.len(), 1, "{:?}", admitted.refused);

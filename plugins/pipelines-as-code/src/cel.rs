@@ -5,7 +5,7 @@
 //! paths cost a call to GitLab.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cel::extractors::This;
@@ -80,6 +80,17 @@ impl Failure {
     }
 }
 
+/// What an expression is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// A value, for a template or a filter.
+    Value,
+    /// A condition.
+    Condition,
+    /// A condition that is asked again as if a path that GitLab left out were the one.
+    ConditionOfUnseenPath,
+}
+
 /// Where expressions are evaluated: one event.
 pub(crate) struct Evaluator<'a> {
     compiler: Compiler,
@@ -88,6 +99,8 @@ pub(crate) struct Evaluator<'a> {
     body: OnceCell<Result<Value, String>>,
     headers: OnceCell<Result<Value, String>>,
     changes: OnceCell<Result<Changed, String>>,
+    /// Params by name; of a secret nothing is known.
+    params: OnceCell<BTreeMap<String, Option<String>>>,
 }
 
 /// The changed paths, once as they are and once as CEL has them.
@@ -106,7 +119,22 @@ impl<'a> Evaluator<'a> {
             body: OnceCell::new(),
             headers: OnceCell::new(),
             changes: OnceCell::new(),
+            params: OnceCell::new(),
         })
+    }
+
+    /// Lets conditions name the params of this event; the first word holds.
+    pub(crate) fn know_params(&self, params: BTreeMap<String, Option<String>>) {
+        self.params.get_or_init(|| params);
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        match self.params.get().and_then(|it| it.get(name)) {
+            Some(None) => format!(
+                "`{name}` is a Secret or has no value in this event: an expression can't ask for it"
+            ),
+            _ => format!("there is no variable or function `{name}`"),
+        }
     }
 
     /// All changed paths, each once, and whether GitLab left some out.
@@ -127,24 +155,29 @@ impl<'a> Evaluator<'a> {
         self.changes.get_or_init(ask).as_ref().map_err(Clone::clone)
     }
 
-    /// The value of a condition: `target_branch` of a tag is its full name there.
+    /// The value of a condition: `target_branch` of a tag is its full name there. Where
+    /// GitLab left changed paths out it is enough if it holds with one of those: a run too
+    /// many is better than one that is missing.
     pub(crate) fn condition(&self, source: &str) -> Result<Json, Failure> {
-        self.evaluate(source, true)
+        let value = self.evaluate(source, Use::Condition)?;
+        let cut = || self.changed().is_ok_and(|(_, truncated)| truncated);
+        if value == Json::Bool(false) && source.contains("pathChanged") && cut() {
+            return self.evaluate(source, Use::ConditionOfUnseenPath);
+        }
+        Ok(value)
     }
 
     /// The value of an expression in a template or a filter.
     pub(crate) fn value(&self, source: &str) -> Result<Json, Failure> {
-        self.evaluate(source, false)
+        self.evaluate(source, Use::Value)
     }
 
-    fn evaluate(&self, source: &str, condition: bool) -> Result<Json, Failure> {
+    fn evaluate(&self, source: &str, what: Use) -> Result<Json, Failure> {
         let parsed = self.compiler.compile(source).map_err(Failure::Syntax)?;
-        let context = self.context(source, condition).map_err(Failure::Other)?;
+        let context = self.context(source, what).map_err(Failure::Other)?;
         let value = context.resolve(&parsed).map_err(|error| match error {
             ExecutionError::NoSuchKey(key) => Failure::NoKey(key.to_string()),
-            ExecutionError::UndeclaredReference(name) => {
-                Failure::Other(format!("there is no variable or function `{name}`"))
-            }
+            ExecutionError::UndeclaredReference(name) => Failure::Other(self.unknown(&name)),
             ExecutionError::FunctionError { function, message } => {
                 Failure::Other(format!("`{function}` failed: {}", shortened(&message)))
             }
@@ -154,7 +187,8 @@ impl<'a> Evaluator<'a> {
         functions::to_json(&value).map_err(Failure::Other)
     }
 
-    fn context<'v>(&self, source: &str, condition: bool) -> Result<Context<'static, 'v>, String> {
+    fn context<'v>(&self, source: &str, what: Use) -> Result<Context<'static, 'v>, String> {
+        let condition = what != Use::Value;
         let mut context = Context::with_env(Arc::clone(&self.compiler.environment));
         functions::add(&mut context).map_err(|error| error.to_string())?;
         let variables = self.facts.variables();
@@ -173,6 +207,12 @@ impl<'a> Evaluator<'a> {
             context.add_variable_from_value(name, value);
         }
         context.add_variable_from_value("pac", Value::from(pac));
+        let params = self.params.get().filter(|_| condition);
+        for (name, value) in params.into_iter().flatten() {
+            if let Some(value) = value {
+                context.add_variable_from_value(name.as_str(), Value::from(value.as_str()));
+            }
+        }
         if source.contains("body") {
             let read = || {
                 let text = self.world.payload().map_err(|error| error.describe())?;
@@ -202,7 +242,9 @@ impl<'a> Evaluator<'a> {
             let changed = move |This(pattern): This<Arc<String>>| {
                 let glob = Glob::new(&pattern)
                     .map_err(|why| ExecutionError::function_error("pathChanged", why))?;
-                Ok::<_, ExecutionError>(Value::Bool(all.iter().any(|path| glob.matches(path))))
+                let hit =
+                    what == Use::ConditionOfUnseenPath || all.iter().any(|path| glob.matches(path));
+                Ok::<_, ExecutionError>(Value::Bool(hit))
             };
             context
                 .add_function("pathChanged", changed)

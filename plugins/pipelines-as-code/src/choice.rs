@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use penstock_sdk::Problem;
 use penstock_sdk::events::{Run, RunState};
 
+use crate::annotations;
 use crate::cel::Evaluator;
 use crate::document::Document;
 use crate::facts::Facts;
+use crate::filled::Filled;
 use crate::matching::{self, Verdict};
 use crate::run;
 use crate::start::is_failed;
@@ -27,6 +29,8 @@ pub(crate) struct Choice {
     pub(crate) failed: bool,
     /// These, whatever their annotations say.
     pub(crate) names: BTreeSet<String>,
+    /// Of those that are named, the ones that match.
+    pub(crate) named_match: bool,
     /// Somebody allows a merge request's commit to run.
     pub(crate) approval: bool,
 }
@@ -63,15 +67,30 @@ impl Choice {
 pub(crate) struct Candidate<'d> {
     pub(crate) name: String,
     pub(crate) document: &'d Document,
+    /// Its annotations with values put in; else why they can't be used.
+    pub(crate) annotations: Result<Filled, Problem>,
     /// Why it runs.
     pub(crate) why: &'static str,
 }
 
 impl<'d> Candidate<'d> {
-    pub(crate) const fn new(name: String, document: &'d Document) -> Self {
+    /// An annotation, with values put in where they could be.
+    pub(crate) fn value(&self, annotation: &str) -> Option<String> {
+        match &self.annotations {
+            Ok(filled) => filled.value(annotation).map(str::to_owned),
+            Err(_) => annotations::value(&self.document.value, annotation),
+        }
+    }
+
+    pub(crate) const fn new(
+        name: String,
+        document: &'d Document,
+        annotations: Result<Filled, Problem>,
+    ) -> Self {
         Self {
             name,
             document,
+            annotations,
             why: "",
         }
     }
@@ -107,13 +126,17 @@ pub(crate) fn choose<'d>(
         let state = newest.get(run::pipeline(&candidate.name).as_str()).copied();
         let verdict = if choice.names.contains(&candidate.name) {
             candidate.why = "it was asked for by its name";
-            Verdict::Matches
+            if choice.named_match {
+                matching::judge(&candidate, facts, evaluator)
+            } else {
+                Verdict::Matches
+            }
         } else if choice.failed && state.is_some_and(is_failed) {
             candidate.why = "its last run failed";
             Verdict::Matches
         } else if choice.comment {
             candidate.why = "the comment asks for it";
-            matching::comment(candidate.document, facts.comment.unwrap_or_default())
+            matching::comment(&candidate, facts.comment.unwrap_or_default())
         } else if !choice.matching {
             Verdict::No(match state {
                 Some(_) if choice.failed => "its last run did not fail".to_owned(),
@@ -124,7 +147,7 @@ pub(crate) fn choose<'d>(
             Verdict::No("only labels changed, and it has no `on-label`".to_owned())
         } else {
             candidate.why = "it matches";
-            match matching::judge(candidate.document, facts, evaluator) {
+            match matching::judge(&candidate, facts, evaluator) {
                 Verdict::Matches if choice.only_new && state.is_some() => {
                     Verdict::No("it has a run at this commit".to_owned())
                 }

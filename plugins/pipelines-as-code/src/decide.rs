@@ -285,7 +285,7 @@ impl<'a> Decision<'a> {
         }
         for (name, value) in commands.arguments {
             match self.settings.params.iter().find(|it| it.name == name) {
-                Some(param) if matches!(param.value, ParamValue::Text(_)) => {
+                Some(param) if matches!(param.value, ParamValue::Text(_) | ParamValue::Unset) => {
                     facts.arguments.insert(name, value);
                 }
                 Some(_) => {
@@ -424,8 +424,10 @@ impl<'a> Decision<'a> {
             }
         }
         let choice = match &request.name {
+            // Whoever holds the secret starts what is meant for such requests, nothing else.
             Some(name) => Choice {
                 names: [name.trim_end_matches('-').to_owned()].into(),
+                named_match: request.source == "incoming",
                 ..Choice::default()
             },
             None => Choice::matching(),

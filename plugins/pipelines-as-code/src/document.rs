@@ -36,16 +36,48 @@ impl Document {
     }
 
     /// A problem at the place where these words stand one after the other; where a word
-    /// is not to be found, the last one that was.
+    /// is not to be found, the last one that was. Of several places it is the one where
+    /// the last word stands nearest behind the one before it: a name may stand elsewhere
+    /// too, and mean something else there.
     pub(crate) fn problem(&self, words: &[&str], message: impl Into<String>) -> Problem {
+        let (way, last) = match words {
+            [way @ .., holder, word] => (way, Some((holder, word))),
+            way => (way, None),
+        };
         let mut at = 0;
-        for word in words {
-            if let Some(found) = self.text.get(at..).and_then(|rest| word_at(rest, word)) {
-                at += found;
-            }
+        for word in way {
+            at = self.next(at, word).unwrap_or(at);
+        }
+        if let Some((holder, word)) = last {
+            at = self.nearest(at, holder, word).unwrap_or(at);
         }
         let (line, column) = Problem::position(&self.text, at);
         Problem::new(&self.file, message).at(self.first_line + line - 1, column)
+    }
+
+    /// Where a word stands from a place on.
+    fn next(&self, from: usize, word: &str) -> Option<usize> {
+        Some(from + word_at(self.text.get(from..)?, word)?)
+    }
+
+    fn nearest(&self, from: usize, holder: &str, word: &str) -> Option<usize> {
+        let first = self.next(from, holder);
+        let mut best: Option<(usize, usize)> = None;
+        let mut word_place = None;
+        let mut holder_place = first;
+        while let Some(holder_at) = holder_place {
+            if word_place.is_none_or(|it| it < holder_at) {
+                word_place = self.next(holder_at, word);
+            }
+            // Behind this holder there is none, and so behind no later one.
+            let Some(word_at) = word_place else { break };
+            let gap = word_at - holder_at;
+            if best.is_none_or(|(least, _)| gap < least) {
+                best = Some((gap, word_at));
+            }
+            holder_place = self.next(holder_at + holder.len().max(1), holder);
+        }
+        best.map(|(_, at)| at).or(first)
     }
 }
 
@@ -88,8 +120,8 @@ pub(crate) fn read(
                 let problem = Problem::new(file, placeholders.unmark(&fault.message));
                 problems.push(match fault.place {
                     Some((line, column)) => {
-                        let column = placeholders.column(&marked, line, column);
-                        problem.at(first_line + line.max(1) - 1, column)
+                        let (line, column) = placeholders.place(&marked, line, column);
+                        problem.at(first_line + line - 1, column)
                     }
                     None => problem.at(first_line, 1),
                 });
@@ -181,6 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_behind_a_placeholder_of_several_lines_has_its_line() {
+        let mut placeholders = Placeholders::default();
+        let (_, problems) = read(
+            "a.yaml",
+            "a: 1\n---\nb: >\n  {{ cel: target_branch ==\n    'main' }}\nc: [1\n---\nd: 1\n",
+            &mut placeholders,
+        );
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].line >= Some(6), "{problems:?}");
+    }
+
+    #[test]
     fn unquoted_placeholders_are_values() {
         let mut placeholders = Placeholders::default();
         let (documents, problems) = read(
@@ -205,5 +249,12 @@ mod tests {
         assert_eq!((problem.line, problem.column), (Some(6), Some(13)));
         let problem = documents[0].problem(&["taskRef", "absent"], "x");
         assert_eq!(problem.line, Some(5));
+        let (documents, _) = read(
+            "a.yaml",
+            "tasks:\n  - taskRef: { name: fetch }\n  - name: lint\n    runAfter: [lint]\n    taskRef:\n      name: lint\n",
+            &mut placeholders,
+        );
+        let problem = documents[0].problem(&["taskRef", "lint"], "x");
+        assert_eq!((problem.line, problem.column), (Some(6), Some(13)));
     }
 }

@@ -138,11 +138,16 @@ impl<'a> Filler<'a> {
 
     /// A text with everything filled in; what a value holds is not looked at again.
     pub(crate) fn text(&mut self, text: &str) -> String {
+        self.text_by(text, &|value| value)
+    }
+
+    /// The same, with each value written as `bend` says.
+    pub(crate) fn text_by(&mut self, text: &str, bend: &dyn Fn(String) -> String) -> String {
         let mut filled = String::with_capacity(text.len());
         for piece in pieces(text) {
             match piece {
                 Piece::Text(text) => filled.push_str(text),
-                Piece::Mark(number) => filled.push_str(&self.value(number)),
+                Piece::Mark(number) => filled.push_str(&bend(self.value(number))),
             }
         }
         filled

@@ -3,7 +3,7 @@
 //! The folder is not read again: what was said of the commit is kept, and the runs are
 //! the host's to tell.
 
-use penstock_sdk::events::RunFinished;
+use penstock_sdk::events::{RunFinished, RunState};
 use penstock_sdk::{CommitStatus, Event, Plan};
 
 use crate::comment;
@@ -38,17 +38,29 @@ pub(crate) fn decide(
             return plan.reason(format!("its runs are not to be had: {}", error.describe()));
         }
     };
-    // The event is the newest word of its run.
-    match runs.iter_mut().find(|it| it.id == run.id) {
-        Some(known) => known.clone_from(run),
-        None => runs.push(run.clone()),
-    }
     let subject = match run.merge_request {
         Some(iid) => format!("mr/{iid}"),
         None => format!("commit/{}", run.commit),
     };
     let mut said = memory::said(world, &subject);
+    // Of a commit without a merge request nothing may be kept yet.
+    if said.commit.is_empty() && run.merge_request.is_none() {
+        said.commit.clone_from(&run.commit);
+    }
     let current = said.commit == run.commit;
+    // The event is the newest word of its run. One that was not admitted is none of the host's runs.
+    match runs.iter_mut().find(|it| it.id == run.id) {
+        Some(known) => known.clone_from(run),
+        None if run.state == RunState::Refused && current => {
+            said.refused
+                .insert(run.pipeline.clone(), run.reason.clone());
+            memory::keep_said(world, &subject, &said);
+        }
+        None => runs.push(run.clone()),
+    }
+    if current {
+        runs = said.with_refused(runs);
+    }
     if let Some(iid) = run.merge_request {
         if current {
             if let Some(task) = &finished.failed_task

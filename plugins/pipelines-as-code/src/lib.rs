@@ -31,6 +31,7 @@ mod decide;
 mod document;
 mod facts;
 mod fill;
+mod filled;
 mod finished;
 mod folder;
 mod glob;

@@ -6,8 +6,10 @@ use serde_json::Value;
 
 use crate::annotations::{self, list};
 use crate::cel::{Evaluator, Failure};
+use crate::choice::Candidate;
 use crate::document::Document;
 use crate::facts::{Facts, Trigger};
+use crate::filled::Filled;
 use crate::glob::{Glob, matches_ref};
 
 /// What a PipelineRun's annotations say of an event.
@@ -36,19 +38,32 @@ impl From<Miss> for Verdict {
 }
 
 /// Looks at the conditions for an event that is no free comment.
-pub(crate) fn judge(document: &Document, facts: &Facts<'_>, evaluator: &Evaluator<'_>) -> Verdict {
-    match conditions(document, facts, evaluator) {
+pub(crate) fn judge(
+    candidate: &Candidate<'_>,
+    facts: &Facts<'_>,
+    evaluator: &Evaluator<'_>,
+) -> Verdict {
+    let filled = match &candidate.annotations {
+        Ok(filled) => filled,
+        Err(problem) => return Verdict::Wrong(problem.clone()),
+    };
+    match conditions(candidate.document, filled, facts, evaluator) {
         Ok(()) => Verdict::Matches,
         Err(miss) => miss.into(),
     }
 }
 
 /// Whether `on-comment` is for this comment.
-pub(crate) fn comment(document: &Document, text: &str) -> Verdict {
-    let Some(pattern) = annotations::value(&document.value, "on-comment") else {
+pub(crate) fn comment(candidate: &Candidate<'_>, text: &str) -> Verdict {
+    let document = candidate.document;
+    let filled = match &candidate.annotations {
+        Ok(filled) => filled,
+        Err(problem) => return Verdict::Wrong(problem.clone()),
+    };
+    let Some(pattern) = filled.value("on-comment") else {
         return Verdict::No("it has no `on-comment`".to_owned());
     };
-    match Regex::new(&pattern) {
+    match Regex::new(pattern) {
         Ok(regex) if regex.is_match(text.trim()) => Verdict::Matches,
         Ok(_) => Verdict::No(format!("the comment is not `{pattern}`")),
         Err(error) => {
@@ -65,12 +80,13 @@ pub(crate) fn has_label(document: &Document) -> bool {
 
 fn conditions(
     document: &Document,
+    filled: &Filled,
     facts: &Facts<'_>,
     evaluator: &Evaluator<'_>,
 ) -> Result<(), Miss> {
-    let value = |name: &str| annotations::value(&document.value, name);
+    let value = |name: &str| filled.value(name);
     if let Some(source) = value("on-cel-expression") {
-        return expression(document, &source, evaluator);
+        return expression(document, source, evaluator);
     }
     let (Some(events), Some(branches)) = (value("on-event"), value("on-target-branch")) else {
         return Err(Miss::No(
@@ -78,7 +94,7 @@ fn conditions(
                 .to_owned(),
         ));
     };
-    let events = values(document, "on-event", &events)?;
+    let events = values(document, "on-event", events)?;
     if let Some(odd) = events
         .iter()
         .find(|it| !matches!(it.as_str(), "push" | "pull_request" | "incoming"))
@@ -92,14 +108,14 @@ fn conditions(
     if !as_push && !events.iter().any(|it| it == word) {
         return Err(Miss::No(format!("it is not for `{word}`")));
     }
-    let branches = values(document, "on-target-branch", &branches)?;
+    let branches = values(document, "on-target-branch", branches)?;
     if !any(document, "on-target-branch", &branches, |it| {
         matches_ref(it, &facts.target_ref)
     })? {
         return Err(Miss::No(format!("it is not for `{}`", facts.target_ref)));
     }
     if let Some(paths) = value("on-path-change") {
-        let paths = values(document, "on-path-change", &paths)?;
+        let paths = values(document, "on-path-change", paths)?;
         let (changed, truncated) = evaluator.changed().map_err(Miss::No)?;
         let hit = any_path(document, "on-path-change", &paths, changed)?;
         // GitLab left some out: a run too many is better than one that is missing.
@@ -110,7 +126,7 @@ fn conditions(
         }
     }
     if let Some(labels) = value("on-label") {
-        let labels = values(document, "on-label", &labels)?;
+        let labels = values(document, "on-label", labels)?;
         let found = facts
             .merge_request
             .map_or(&[][..], |it| it.labels.as_slice());
@@ -119,7 +135,7 @@ fn conditions(
         }
     }
     if let Some(paths) = value("on-path-change-ignore") {
-        let paths = values(document, "on-path-change-ignore", &paths)?;
+        let paths = values(document, "on-path-change-ignore", paths)?;
         let (changed, _) = evaluator.changed().map_err(Miss::No)?;
         if any_path(document, "on-path-change-ignore", &paths, changed)? {
             return Err(Miss::No(

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use penstock_sdk::Problem;
+use penstock_sdk::events::{Run, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::world::World;
@@ -34,6 +35,33 @@ pub(crate) struct Said {
     /// Task that failed, by the run's id.
     #[serde(default)]
     pub(crate) failed_tasks: BTreeMap<String, String>,
+    /// Pipelines of which no run was made, and why: the host has no run of them to show.
+    #[serde(default)]
+    pub(crate) refused: BTreeMap<String, String>,
+}
+
+impl Said {
+    /// The runs of its commit, newest first, with those that were refused in front.
+    pub(crate) fn with_refused(&self, runs: Vec<Run>) -> Vec<Run> {
+        let refused = self.refused.iter().map(|(pipeline, reason)| Run {
+            id: String::new(),
+            plugin: String::new(),
+            key: String::new(),
+            pipeline: pipeline.clone(),
+            place: String::new(),
+            ref_name: None,
+            merge_request: None,
+            commit: self.commit.clone(),
+            state: RunState::Refused,
+            reason: reason.clone(),
+            web_url: None,
+            created_at: 0,
+            started_at: None,
+            finished_at: None,
+            results: Vec::new(),
+        });
+        refused.chain(runs).collect()
+    }
 }
 
 /// A commit that somebody allowed to run.
@@ -48,11 +76,11 @@ pub(crate) fn said(world: &dyn World, subject: &str) -> Said {
     Bucket::of(world, "said", subject).take(subject)
 }
 
-/// Keeps what is said. Of commits only what was wrong is kept: each push has another one.
+/// Keeps what is said. Of commits only what was wrong or refused is kept: each push has another one.
 pub(crate) fn keep_said(world: &dyn World, subject: &str, said: &Said) {
     let mut bucket = Bucket::of(world, "said", subject);
     let before: Said = bucket.take(subject);
-    let worth = subject.starts_with("mr/") || said.failed;
+    let worth = subject.starts_with("mr/") || said.failed || !said.refused.is_empty();
     if worth {
         bucket.put(subject, said);
     }

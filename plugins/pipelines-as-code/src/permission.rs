@@ -60,6 +60,8 @@ pub(crate) fn check(scene: Scene<'_>, choice: &Choice) -> Permit {
     match may(Deed::Run) {
         Ok(()) => Permit::Yes,
         Err(_) if approved() => Permit::Yes,
+        // Whoever only puts a label on somebody else's merge request changes nothing of it.
+        Err(why) if choice.labels => Permit::No(why),
         Err(why) => Permit::Waits(format!(
             "{why}: a developer may start the runs of `{short}` by `{}`",
             command(scene)

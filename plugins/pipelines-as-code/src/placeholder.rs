@@ -4,6 +4,8 @@
 //! each becomes a mark that YAML reads as a part of a text, and values are put into the
 //! parsed document: a value is never read as YAML.
 
+use penstock_sdk::Problem;
+
 /// Begins and ends a mark; between them stands the placeholder's number. Both are
 /// characters for private use, and YAML takes them in plain text.
 const OPEN: char = '\u{E000}';
@@ -85,15 +87,15 @@ impl Placeholders {
             .collect()
     }
 
-    /// A column of a marked line as a column of the line as it was written.
-    pub(crate) fn column(&self, marked: &str, line: u32, column: u32) -> u32 {
-        let index = usize::try_from(line.saturating_sub(1)).unwrap_or(0);
-        let line = marked.lines().nth(index).unwrap_or_default();
-        let before: String = line
-            .chars()
-            .take(usize::try_from(column.saturating_sub(1)).unwrap_or(0))
-            .collect();
-        u32::try_from(self.unmark(&before).chars().count() + 1).unwrap_or(column)
+    /// Line and column of a marked text as those of the text as it was written, in which a
+    /// placeholder is longer and may have several lines.
+    pub(crate) fn place(&self, marked: &str, line: u32, column: u32) -> (u32, u32) {
+        let index = |it: u32| usize::try_from(it.saturating_sub(1)).unwrap_or(0);
+        let mut lines = marked.split_inclusive('\n');
+        let mut before: String = lines.by_ref().take(index(line)).collect();
+        before.extend(lines.next().unwrap_or_default().chars().take(index(column)));
+        let written = self.unmark(&before);
+        Problem::position(&written, written.len())
     }
 }
 
@@ -201,7 +203,16 @@ mod tests {
             places,
             [(5, 4, true), (6, 5, false), (6, 18, false), (7, 3, true)]
         );
-        assert_eq!(all.column(&marked, 2, 8), 14);
+        assert_eq!(all.place(&marked, 2, 8), (2, 14));
+    }
+
+    #[test]
+    fn a_placeholder_of_several_lines_moves_no_place() {
+        let mut all = Placeholders::default();
+        let marked = all.mark("f", 1, "a: {{ cel:\n  one +\n  two }} x\nb: 1\n");
+        assert_eq!(marked.lines().count(), 2);
+        assert_eq!(all.place(&marked, 2, 1), (4, 1));
+        assert_eq!(all.place(&marked, 1, 8), (3, 10));
     }
 
     proptest! {

@@ -110,7 +110,11 @@ fn joined(beside: &str, reference: &str) -> Result<String, String> {
 fn address(url: &str, provenance: Provenance, facts: &Facts<'_>) -> Result<Target, String> {
     let base = format!("{}/", facts.event.instance_url);
     let Some(rest) = url.strip_prefix(&base) else {
-        return if url.starts_with("https://") {
+        return if authority(url) == authority(&base) {
+            Err(format!(
+                "it is an address of this GitLab: write it as `{base}…`"
+            ))
+        } else if url.starts_with("https://") {
             Ok(Target::Web(url.to_owned()))
         } else {
             Err("only `https://` is fetched".to_owned())
@@ -126,14 +130,21 @@ fn address(url: &str, provenance: Provenance, facts: &Facts<'_>) -> Result<Targe
         .strip_prefix("raw/")
         .or_else(|| file.strip_prefix("blob/"))
         .ok_or_else(wrong)?;
-    let (revision, path) = file.split_once('/').ok_or_else(wrong)?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let (project, revision, path) = (
-        decoded(project),
-        decoded(revision),
-        joined("", &decoded(path))?,
-    );
+    let project = decoded(project);
     let same = |path: &str| path.eq_ignore_ascii_case(&project);
+    // A branch of this project may have a slash in its name.
+    let branches = [
+        short(&facts.target_ref),
+        short(&facts.source_ref),
+        facts.project.default_branch.as_deref().unwrap_or_default(),
+    ];
+    let known = branches.into_iter().find_map(|it| {
+        let path = file.strip_prefix(it)?.strip_prefix('/')?;
+        (same(&facts.project.path) && it.contains('/')).then_some((it, path))
+    });
+    let (revision, path) = known.or_else(|| file.split_once('/')).ok_or_else(wrong)?;
+    let (revision, path) = (decoded(revision), joined("", &decoded(path))?);
     if let Some(fork) = &facts.event.provenance.source_project
         && same(&fork.path)
     {
@@ -146,6 +157,22 @@ fn address(url: &str, provenance: Provenance, facts: &Facts<'_>) -> Result<Targe
     }
     let elsewhere = Elsewhere { project, revision };
     Ok(Target::File(Source::Elsewhere(elsewhere), path))
+}
+
+/// Host and port of an address in one spelling: however GitLab's is written, it is GitLab's.
+fn authority(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let end = rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = percent_decode_str(host).decode_utf8_lossy().to_lowercase();
+    let port = if scheme.eq_ignore_ascii_case("http") {
+        ":80"
+    } else {
+        ":443"
+    };
+    let host = host.strip_suffix(port).unwrap_or(&host);
+    host.trim_end_matches('.').to_owned()
 }
 
 /// A file of the event's own project, named by address.

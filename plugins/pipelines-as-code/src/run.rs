@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use penstock_sdk::events::EventKind;
-use penstock_sdk::{CancelRuns, CancelScope, Problem, SecretSource, StartRun, Trust};
+use penstock_sdk::{CancelRuns, CancelScope, Problem, RunTarget, SecretSource, StartRun, Trust};
 use serde_json::{Map, Value};
 
-use crate::annotations::{self, GROUP};
+use crate::annotations::GROUP;
+use crate::choice::Candidate;
 use crate::document::Document;
 use crate::facts::{Facts, Trigger, short};
 use crate::fill::{CLONE_SECRET, Filler};
@@ -56,18 +57,17 @@ pub(crate) fn pipeline(name: &str) -> String {
 /// # Errors
 /// Why it can't be made, with the places.
 pub(crate) fn make(
-    document: &Document,
-    name: &str,
+    candidate: &Candidate<'_>,
     resolved: Value,
     settings: &Settings,
     facts: &Facts<'_>,
     places: &Places<'_>,
     filler: &mut Filler<'_>,
 ) -> Result<Made, Vec<Problem>> {
+    let (document, name) = (candidate.document, candidate.name.as_str());
     let mut problems = Vec::new();
     let mut notes = Vec::new();
-    let place = annotations::value(&document.value, "target-namespace").and_then(|namespace| {
-        let namespace = filler.text(&namespace);
+    let place = candidate.value("target-namespace").and_then(|namespace| {
         places
             .of_namespace(&namespace)
             .map_err(|why| problems.push(document.problem(&["target-namespace"], why)))
@@ -85,25 +85,39 @@ pub(crate) fn make(
     let mut start =
         StartRun::new(&pipeline, manifest.to_string()).status_name(status_name(settings, name));
     start.place = place.map(|it| it.name.clone());
+    // A comment on a commit is of no branch; whose head the commit is was found out.
+    if facts.event.ref_name.is_none() && facts.merge_request.is_none() {
+        start.target = Some(RunTarget {
+            commit: facts.commit.to_owned(),
+            ref_name: Some(facts.target_ref.clone()),
+            merge_request: None,
+        });
+    }
     if let Some(limit) = settings.concurrency {
         start = start.queue(QUEUE, limit);
     }
-    start.keep =
-        match annotations::value(&document.value, "max-keep-runs").map(|it| it.parse::<u32>()) {
-            Some(Ok(number)) if number > 0 => settings.kept(Some(number)),
-            Some(_) => {
-                problems.push(document.problem(
-                    &["max-keep-runs"],
-                    "`max-keep-runs` must be a whole number of at least 1",
-                ));
-                None
-            }
-            None => settings.kept(None),
-        };
+    start.keep = match candidate.value("max-keep-runs").map(|it| it.parse::<u32>()) {
+        Some(Ok(number)) if number > 0 => settings.kept(Some(number)),
+        Some(_) => {
+            problems.push(document.problem(
+                &["max-keep-runs"],
+                "`max-keep-runs` must be a whole number of at least 1",
+            ));
+            None
+        }
+        None => settings.kept(None),
+    };
     if inner.clones {
-        start = start.secret(CLONE_SECRET, SecretSource::Clone(Vec::new()));
+        // A stranger's code reads no other project.
+        let fork = facts.event.provenance.trust == Trust::Untrusted;
+        let others = if fork {
+            Vec::new()
+        } else {
+            settings.clone_also.clone()
+        };
+        start = start.secret(CLONE_SECRET, SecretSource::Clone(others));
     }
-    let cancel = match annotations::value(&document.value, "cancel-in-progress").as_deref() {
+    let cancel = match candidate.value("cancel-in-progress").as_deref() {
         Some("true") => true,
         Some("false") => false,
         Some(_) => {

@@ -19,7 +19,7 @@ mod repository;
 pub(crate) use hub::{DEFAULT as DEFAULT_HUB, Hub};
 pub(crate) use repository::{Incoming, Param, ParamValue, Policy};
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "repository",
     "folder",
     "application-name",
@@ -30,6 +30,7 @@ const KEYS: [&str; 11] = [
     "max-keep-runs",
     "hubs",
     "run-labels",
+    "clone-also",
     "description",
 ];
 
@@ -55,6 +56,8 @@ pub struct Settings {
     pub(crate) hubs: BTreeMap<String, Hub>,
     /// Runs bear the labels and annotations that Pipelines-as-Code gives them.
     pub(crate) run_labels: bool,
+    /// Projects that a run may clone beside its own.
+    pub(crate) clone_also: Vec<String>,
     pub(crate) params: Vec<Param>,
     pub(crate) incoming: Vec<Incoming>,
     pub(crate) concurrency: Option<u32>,
@@ -134,6 +137,7 @@ fn read(reader: &mut Reader, value: &Value) -> Settings {
         keep_most: None,
         hubs: Hub::known(),
         run_labels: false,
+        clone_also: Vec::new(),
         params: Vec::new(),
         incoming: Vec::new(),
         concurrency: None,
@@ -215,6 +219,7 @@ fn read(reader: &mut Reader, value: &Value) -> Settings {
                     }
                 }
             }
+            "clone-also" => settings.clone_also = reader.texts(key, value),
             "run-labels" => settings.run_labels = flag(reader, key, value).unwrap_or_default(),
             _ => {}
         }

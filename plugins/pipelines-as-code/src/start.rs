@@ -11,6 +11,7 @@ use crate::choice::{self, Candidate, Choice, Chosen};
 use crate::document::Document;
 use crate::facts::{Facts, Trigger, short};
 use crate::fill::Filler;
+use crate::filled;
 use crate::folder::Folder;
 use crate::permission::{self, Permit};
 use crate::place::Places;
@@ -84,10 +85,10 @@ pub(crate) fn start(scene: Scene<'_>, choice: &Choice, plan: Plan) -> Result<Pla
     report.problems.extend(variables.problems.iter().cloned());
     let runs = std::mem::take(&mut folder.runs);
     let places = Places::new(world);
-    let candidates = candidates(&runs, &placeholders, &variables, &mut report.problems);
+    let known = candidates(&runs, &placeholders, &variables, &mut report.problems);
     let existing = if choice.needs_runs() || facts.merge_request.is_some() {
         match scene.runs() {
-            Ok(runs) => runs,
+            Ok(runs) => report.with_refused(runs),
             Err(error) if choice.needs_runs() => return Err(PluginError::lookup("runs", &error)),
             Err(error) => {
                 plan = plan.reason(format!("the comment has no table: {}", error.describe()));
@@ -97,13 +98,12 @@ pub(crate) fn start(scene: Scene<'_>, choice: &Choice, plan: Plan) -> Result<Pla
     } else {
         Vec::new()
     };
-    let mut chosen = choice::choose(choice, candidates, facts, &evaluator, &existing);
+    let mut chosen = choice::choose(choice, known, facts, &evaluator, &existing);
     for why in chosen.reasons.drain(..) {
         plan = plan.reason(why);
     }
     report.problems.append(&mut chosen.problems);
     report.notes.append(&mut chosen.notes);
-    report.matched = chosen.candidates.len();
     report.existing = existing;
     if let Some(why) = skipped(scene, &chosen)? {
         return Ok(plan.reason(why));
@@ -114,6 +114,10 @@ pub(crate) fn start(scene: Scene<'_>, choice: &Choice, plan: Plan) -> Result<Pla
     }
     if let Permit::Waits(why) = permit {
         plan = plan.reason(why.clone());
+        if choice.only_new && chosen.candidates.is_empty() && !facts.is_fork() {
+            // Nothing new is asked for: what is said of the commit still holds.
+            return Ok(plan);
+        }
         report.waits(why);
         return Ok(tell::tell(scene, report, plan));
     }
@@ -171,7 +175,7 @@ fn candidates<'d>(
     variables: &Variables<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Candidate<'d>> {
-    let namespace = || Err("a name can't depend on the place".to_owned());
+    let namespace = || Err("what is known before the place can't depend on it".to_owned());
     let mut filler = Filler::new(placeholders, variables, &namespace);
     let mut named: BTreeMap<String, Vec<&Document>> = BTreeMap::new();
     for document in runs {
@@ -187,7 +191,11 @@ fn candidates<'d>(
     let mut candidates = Vec::new();
     for (name, documents) in named {
         match documents.as_slice() {
-            [document] => candidates.push(Candidate::new(name, document)),
+            [document] => {
+                let mut filler = Filler::new(placeholders, variables, &namespace);
+                let annotations = filled::fill(document, &mut filler);
+                candidates.push(Candidate::new(name, document, annotations));
+            }
             several => {
                 let files: Vec<String> =
                     several.iter().map(|it| format!("`{}`", it.file)).collect();
@@ -354,8 +362,7 @@ impl Workshop<'_> {
         let namespace = || self.places.namespace();
         let mut filler = Filler::new(placeholders, self.variables, &namespace);
         let mut made = run::make(
-            candidate.document,
-            &candidate.name,
+            candidate,
             resolved,
             settings,
             facts,

@@ -26,24 +26,35 @@ pub(crate) struct Report {
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<String>,
     warned: Vec<String>,
-    pub(crate) matched: usize,
     pub(crate) started: Vec<String>,
     pub(crate) existing: Vec<Run>,
     before: Said,
+    /// What was said is about the same commit.
+    same: bool,
 }
 
 impl Report {
     pub(crate) fn new(scene: &Scene<'_>, choice: &Choice) -> Self {
+        let before = memory::said(scene.world, &subject(scene.facts));
         Self {
             whole: choice.is_whole(),
             waits: false,
             problems: Vec::new(),
             notes: Vec::new(),
             warned: Vec::new(),
-            matched: 0,
             started: Vec::new(),
             existing: Vec::new(),
-            before: memory::said(scene.world, &subject(scene.facts)),
+            same: before.commit == scene.facts.commit,
+            before,
+        }
+    }
+
+    /// The commit's runs, with those that were refused.
+    pub(crate) fn with_refused(&self, runs: Vec<Run>) -> Vec<Run> {
+        if self.same {
+            self.before.with_refused(runs)
+        } else {
+            runs
         }
     }
 
@@ -88,8 +99,7 @@ pub(crate) fn tell(scene: Scene<'_>, report: Report, plan: Plan) -> Plan {
         facts,
     } = scene;
     let mut plan = plan;
-    let before = &report.before;
-    let same = before.commit == facts.commit;
+    let (before, same) = (&report.before, report.same);
     let mut said = Said {
         commit: facts.commit.to_owned(),
         problems: report.problems.iter().map(shown).collect(),
@@ -101,7 +111,15 @@ pub(crate) fn tell(scene: Scene<'_>, report: Report, plan: Plan) -> Plan {
         } else {
             BTreeMap::new()
         },
+        refused: if same {
+            before.refused.clone()
+        } else {
+            BTreeMap::new()
+        },
     };
+    // They are asked for anew.
+    said.refused
+        .retain(|pipeline, _| !report.started.contains(pipeline));
     said.notes.extend(report.warned.iter().cloned());
     if !report.whole && same {
         // Only a part of the folder was looked at: what was said of the rest still holds.
@@ -181,9 +199,9 @@ pub(crate) fn write(plan: Plan, iid: u64, body: Option<String>, was: bool) -> (P
 fn aggregate(scene: &Scene<'_>, report: &Report, said: &Said) -> Option<status::Told> {
     let stable = scene.settings.on_no_match;
     if report.waits {
+        // Whatever matches: what matches in a stranger's files lets nobody pass.
         let why = report.notes.first().cloned().unwrap_or_default();
-        return (stable != OnNoMatch::None && report.matched > 0)
-            .then_some((StatusState::Pending, why));
+        return (stable != OnNoMatch::None).then_some((StatusState::Pending, why));
     }
     if let Some(problem) = report.problems.first() {
         let more = report.problems.len() - 1;

@@ -68,6 +68,16 @@ impl<'a> Variables<'a> {
     ) -> Self {
         let mut problems = Vec::new();
         let params = chosen(params, evaluator, &mut problems);
+        let known = params.iter().map(|(name, value)| {
+            let asked = facts.arguments.get(name).cloned();
+            let value = match value {
+                ParamValue::Text(text) => asked.or_else(|| Some(text.clone())),
+                ParamValue::Unset => asked,
+                ParamValue::Secret { .. } => None,
+            };
+            (name.clone(), value)
+        });
+        evaluator.know_params(known.collect());
         Self {
             values: facts.variables(),
             facts,
@@ -121,6 +131,11 @@ impl<'a> Variables<'a> {
                     name: name.clone(),
                     key: key.clone(),
                 };
+            }
+            Some(ParamValue::Unset) => {
+                return Meaning::Nothing(format!(
+                    "the param `{name}` has a value only where a command gives it one"
+                ));
             }
             None => {}
         }

@@ -225,6 +225,10 @@ fn a_task_reference_can_not_walk_round_the_provenance() {
         format!("{base}/rounding/t.yaml"),
         format!("{base}/{COMMIT}/t.yaml"),
         "https://gitlab.example.com/ACME/payments/api/-/blob/rounding/t.yaml".to_owned(),
+        "https://GitLab.Example.com/acme/Payments/api/-/raw/rounding/t.yaml".to_owned(),
+        "https://gitlab.example.com:443/acme/Payments/api/-/raw/rounding/t.yaml".to_owned(),
+        "https://eve@gitlab.example.com./acme/Payments/api/-/raw/rounding/t.yaml".to_owned(),
+        "HTTPS://gitlab.example.com/acme/Payments/api/-/raw/rounding/t.yaml".to_owned(),
         "../t.yaml".to_owned(),
         "http://elsewhere.example.com/t.yaml".to_owned(),
     ] {
@@ -237,6 +241,154 @@ fn a_task_reference_can_not_walk_round_the_provenance() {
             plan.warnings
         );
     }
+}
+
+#[test]
+fn a_branch_with_a_slash_is_named_in_an_address_as_people_write_it() {
+    let task = "apiVersion: tekton.dev/v1\nkind: Task\nmetadata: { name: t }\nspec: { steps: [{ name: s, image: good }] }\n";
+    let run = "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  name: r\n  annotations:\n    pipelinesascode.tekton.dev/on-event: push\n    pipelinesascode.tekton.dev/on-target-branch: release/*\n    pipelinesascode.tekton.dev/task: https://gitlab.example.com/acme/Payments/api/-/raw/release/1.0/ci/t.yaml\nspec:\n  pipelineSpec:\n    tasks: [{ name: a, taskRef: { name: t } }]\n";
+    let given = Given::folder(&[("run.yaml", run)]).file("ci/t.yaml", task);
+    let plan = given.decide(none(), &push("release/1.0"));
+    assert!(starts(&plan)[0].manifest.contains("good"));
+}
+
+#[test]
+fn values_stand_in_annotations_and_change_no_condition() {
+    let given = Given::run(
+        "one",
+        &[
+            ("on-event", "[push]"),
+            ("on-target-branch", "[{{ default }}]"),
+        ],
+    );
+    let settings = |value: &str| json!({ "repository": { "params": [{ "name": "default", "value": value }] } });
+    assert_eq!(
+        started(&given.decide(settings("main"), &push("main"))),
+        ["one"]
+    );
+    // A comma parts nothing.
+    let both = given.decide(settings("main, rounding"), &push("main"));
+    assert_eq!(started(&both), Vec::<&str>::new());
+
+    let cel = |expression: &str| Given::run("one", &[("on-cel-expression", expression)]);
+    let same = cel("source_branch == '{{ source_branch }}'");
+    assert_eq!(started(&same.decide(none(), &push("main"))), ["one"]);
+    let evil = "x' || true || 'x";
+    let plan = cel("'{{ source_branch }}' == 'main'").decide(none(), &push(evil));
+    assert_eq!(started(&plan), Vec::<&str>::new());
+    assert!(
+        plan.warnings[0]
+            .message
+            .contains("could change the expression"),
+        "{:?}",
+        plan.warnings
+    );
+    assert_eq!(plan.warnings[0].line, Some(1));
+
+    let comment = Given::run("one", &[("on-comment", "^/go {{ source_branch }}$")]);
+    let mut event = note("/go now");
+    edit_merge_request(&mut event, |it| it.source_branch = ".*".to_owned());
+    assert_eq!(started(&comment.decide(none(), &event)), Vec::<&str>::new());
+}
+
+#[test]
+fn expressions_know_the_params_and_no_secret() {
+    let settings = json!({ "repository": { "params": [
+        { "name": "environment", "value": "staging" },
+        { "name": "token", "secret_ref": { "name": "a", "key": "b" } },
+    ] } });
+    let cel = |expression: &str| Given::run("one", &[("on-cel-expression", expression)]);
+    let plan =
+        cel("event == 'push' && environment == 'staging'").decide(settings.clone(), &push("main"));
+    assert_eq!(started(&plan), ["one"]);
+    let plan = cel("environment == 'production'").decide(settings.clone(), &push("main"));
+    assert_eq!(started(&plan), Vec::<&str>::new());
+    let plan = cel("token != ''").decide(settings, &push("main"));
+    assert!(
+        plan.warnings[0].message.contains("`token` is a Secret"),
+        "{:?}",
+        plan.warnings
+    );
+}
+
+#[test]
+fn a_condition_on_paths_holds_where_gitlab_left_paths_out() {
+    let expression = "event == 'push' && 'docs/**'.pathChanged()";
+    let mut given = Given::run("one", &[("on-cel-expression", expression)]);
+    given.changes.added = vec!["src/lib.rs".to_owned()];
+    assert_eq!(
+        started(&given.decide(none(), &push("main"))),
+        Vec::<&str>::new()
+    );
+    given.changes.truncated = true;
+    assert_eq!(started(&given.decide(none(), &push("main"))), ["one"]);
+    let other = given.decide(none(), &merge_request("open"));
+    assert_eq!(started(&other), Vec::<&str>::new());
+}
+
+#[test]
+fn a_param_without_a_value_gets_one_by_a_command() {
+    let run = run_yaml("test", &MR).replace("alpine", "{{ image }}");
+    let given = Given::folder(&[("run.yaml", &run)]);
+    let settings = json!({ "repository": { "params": [{ "name": "image" }] } });
+    let plan = given.decide(settings.clone(), &note("/test image=b"));
+    assert!(starts(&plan)[0].manifest.contains("\"image\":\"b\""));
+    let plan = given.decide(settings, &note("/test"));
+    assert!(starts(&plan)[0].manifest.contains("{{ image }}"));
+    assert!(
+        plan.warnings[0]
+            .message
+            .contains("where a command gives it one")
+    );
+}
+
+#[test]
+fn a_request_from_outside_starts_nothing_that_is_not_meant_for_it() {
+    let given = Given::run("test", &MR).with("release", &[PUSH[0], ("on-target-branch", "[v*]")]);
+    for name in ["test", "release"] {
+        let plan = given.decide(none(), &request(Some(name), &[]));
+        assert_eq!(plan.effects, [], "{name}");
+        says(&plan, &format!("`{name}` does not run"));
+    }
+    let given = Given::run("nightly", &[("on-event", "incoming"), PUSH[1]]).with("push", &PUSH);
+    for name in ["nightly", "nightly-", "push"] {
+        let plan = given.decide(none(), &request(Some(name), &[]));
+        assert_eq!(started(&plan), [name.trim_end_matches('-')]);
+    }
+}
+
+#[test]
+fn other_projects_are_cloned_by_members_alone() {
+    let run = run_yaml("test", &MR).replace("alpine", "{{ git_auth_secret }}");
+    let settings = json!({ "clone-also": ["acme/lib"] });
+    let others = |plan: &Plan| format!("{:?}", starts(plan)[0].secrets);
+    let given = Given::folder(&[("run.yaml", &run)]);
+    let plan = given.decide(settings.clone(), &merge_request("open"));
+    assert!(others(&plan).contains("acme/lib"), "{}", others(&plan));
+    let mut given = forked();
+    given.files = Given::folder(&[("run.yaml", &run)]).files;
+    let plan = given.decide(settings, &fork(note("/ok-to-test")));
+    assert!(others(&plan).contains("Clone") && !others(&plan).contains("acme/lib"));
+}
+
+#[test]
+fn a_label_by_somebody_who_may_not_changes_nothing_that_is_said() {
+    let settings = json!({ "on-no-match": "success" });
+    let given = Given::run("labelled", &[MR[0], MR[1], ("on-label", "[ci]")]);
+    let plan = given.decide(settings, &by(changed(&["labels"]), "eve", 20));
+    assert_eq!(plan.effects, []);
+    says(&plan, "no developer");
+}
+
+#[test]
+fn a_fork_that_nobody_allowed_is_pending_whatever_its_files_match() {
+    let mut given = forked();
+    given.files = Given::run("other", &PUSH).files;
+    let settings = json!({ "on-no-match": "success" });
+    let plan = given.decide(settings.clone(), &fork(merge_request("open")));
+    assert_eq!(status(&plan).unwrap().1, "Pending");
+    let plan = given.decide(settings, &fork(note("/ok-to-test")));
+    assert_eq!(status(&plan).unwrap().1, "Success");
 }
 
 #[test]
@@ -513,6 +665,46 @@ fn the_comment_follows_the_runs_to_their_end() {
 }
 
 #[test]
+fn a_run_that_was_not_admitted_is_shown_until_it_is_asked_for_again() {
+    let settings = json!({ "on-no-match": "success" });
+    let mut given = Given::run("test", &MR).with("lint", &MR);
+    given.decide(settings.clone(), &merge_request("open"));
+    // The host has no run of it, and tells of its end alone.
+    let mut refused = a_run("test", RunState::Refused);
+    refused.reason = "not admitted: the image is not allowed".to_owned();
+    given.runs = vec![a_run("lint", RunState::Running)];
+    let plan = given.decide(settings.clone(), &finished(refused));
+    let body = comment(&plan).unwrap().unwrap();
+    assert!(
+        body.contains("| test | ⛔ refused |") && body.contains("is not allowed"),
+        "{body}"
+    );
+    assert_eq!(status(&plan).unwrap().1, "Running");
+    let plan = given.decide(
+        settings.clone(),
+        &finished(a_run("lint", RunState::Succeeded)),
+    );
+    let body = comment(&plan).unwrap().unwrap();
+    assert!(body.contains("| test | ⛔ refused |"), "{body}");
+    assert_eq!(status(&plan).unwrap().1, "Failed");
+    given.runs = vec![a_run("lint", RunState::Succeeded)];
+    let plan = given.decide(settings.clone(), &note("/retest"));
+    assert_eq!(started(&plan), ["test"]);
+    assert!(!comment(&plan).unwrap().unwrap().contains("refused"));
+
+    // The same of a push, of which no comment tells.
+    let given = Given::run("push", &PUSH);
+    given.decide(settings.clone(), &push("main"));
+    let of_push = |state| {
+        let mut run = a_run("push", state);
+        run.merge_request = None;
+        finished(run)
+    };
+    let plan = given.decide(settings, &of_push(RunState::Refused));
+    assert_eq!(status(&plan).unwrap().1, "Failed");
+}
+
+#[test]
 fn the_end_of_an_older_commits_run_leaves_the_comment_alone() {
     let given = Given::run("test", &MR);
     let mut newer = new_head();
@@ -658,6 +850,9 @@ fn a_comment_on_a_tags_commit_runs_for_the_tag() {
         started(&given.decide(none(), &commit_note("/test tag:v1"))),
         ["release"]
     );
+    let plan = given.decide(none(), &commit_note("/test tag:v1"));
+    let target = starts(&plan)[0].target.as_ref().unwrap();
+    assert_eq!(target.ref_name.as_deref(), Some("refs/tags/v1"));
     let plan = given.decide(none(), &commit_note("/test tag:v2"));
     assert_eq!(plan.effects, []);
     says(&plan, "not the head");

@@ -34,6 +34,7 @@ fn what_a_repository_object_has_is_taken_as_it_is() {
             "params": [
                 { "name": "company", "value": "Acme", "filter": "pac.event_type == 'push'" },
                 { "name": "token", "secret_ref": { "name": "a", "key": "b" } },
+                { "name": "asked-for" },
             ],
             "incoming": [{ "type": "webhook-url", "params": ["version"], "targets": ["main"] }],
             "settings": {
@@ -85,7 +86,6 @@ fn all_problems_are_told_at_once() {
             "repository": {
                 "params": [
                     { "name": "revision", "value": "x" },
-                    { "name": "a" },
                     { "name": "b", "value": "x", "secret_ref": { "name": "a", "key": "b" } },
                     { "name": "c", "value": "x", "filter": "1 +" },
                     { "value": "x" },
@@ -106,10 +106,9 @@ fn all_problems_are_told_at_once() {
             ("repository.incoming[0].targets[0]", "no glob"),
             ("repository.incoming[0].params[0]", "every run has"),
             ("repository.params[0].name", "every run has"),
-            ("repository.params[1]", "needs a `value`"),
-            ("repository.params[2]", "both"),
-            ("repository.params[3].filter", "is not CEL"),
-            ("repository.params[4].name", "and is nothing"),
+            ("repository.params[1]", "both"),
+            ("repository.params[2].filter", "is not CEL"),
+            ("repository.params[3].name", "and is nothing"),
             ("repository.settings.gitops_command_prefix", "plain word"),
             (
                 "repository.settings.pipelinerun_provenance",

@@ -23,6 +23,8 @@ pub(crate) enum ParamValue {
         name: String,
         key: String,
     },
+    /// A command gives it one.
+    Unset,
 }
 
 /// `incoming`: who may ask for runs from outside, for what.
@@ -192,10 +194,7 @@ fn params(reader: &mut Reader, path: &str, value: &Value) -> Vec<Param> {
                 );
                 None
             }
-            (None, None) => {
-                reader.problem(&path, "needs a `value` or a `secret_ref`");
-                None
-            }
+            (None, None) => Some(ParamValue::Unset),
         };
         if let Some(value) = value {
             params.push(Param {
