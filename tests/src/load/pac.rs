@@ -1,4 +1,5 @@
-//! What a decision about a `.tekton` folder of 50 files costs: time and calls to GitLab, the first time and with the folder unchanged.
+//! What a decision about a `.tekton` folder of 50 files costs: time and calls to GitLab, the first time and with the folder unchanged. And the
+//! calls to GitLab for one whole run, from the push to its last status, with and without credentials to clone.
 
 use std::path::Path;
 
@@ -79,16 +80,29 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let mut seconds: Vec<f64> = cached.iter().map(|it| it.milliseconds).collect();
     seconds.sort_by(f64::total_cmp);
     let most = |of: fn(&Cost) -> usize| cached.iter().map(of).max().unwrap_or_default() as f64;
+    let plain = calls_for_a_run(&plane, penstock, Clones::Nothing).await;
+    let cloning = calls_for_a_run(&plane, penstock, Clones::Itself).await;
     vec![
+        Figure::plain(
+            "calls to GitLab for one run, from push to last status, median of 10",
+            plain,
+            "calls",
+        ),
+        Figure::plain(
+            "the same for a run that clones: its token made and revoked",
+            cloning,
+            "calls",
+        ),
         Figure::plain(
             "a decision about a new folder of 50 files",
             cold.milliseconds,
             "ms",
         ),
-        Figure::plain(
+        Figure::at_most(
             "calls to GitLab for a new folder of 50 files",
             cold.folder as f64,
             "calls",
+            2.0,
         ),
         Figure::plain(
             "a decision about an unchanged folder of 50 files, median of 40",
@@ -136,6 +150,7 @@ async fn one(scene: &Scene, push: Push) -> Cost {
     let mut new = after.iter().skip(calls);
     let folder = |path: &str| {
         path.contains("/repository/tree")
+            || path.contains("/api/graphql")
             || path.contains("/repository/blobs/")
             || path.contains("/repository/files/")
     };
@@ -144,6 +159,67 @@ async fn one(scene: &Scene, push: Push) -> Cost {
         all: new.len(),
         folder: new.by_ref().filter(|call| folder(&call.path)).count(),
     }
+}
+
+/// What a run has credentials for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clones {
+    Nothing,
+    Itself,
+}
+
+/// One after the other, so that no two share a token. The run ends at once: there is no kubelet, and its task is not there.
+async fn calls_for_a_run(plane: &Plane, penstock: &Path, clones: Clones) -> f64 {
+    const RUNS: usize = 10;
+    let plugin = Plugin::new("pipelines", &crate::plugin::guest("pipelines-as-code"));
+    let scene = Scene::builder("pac-run")
+        .cluster(plane.access())
+        .program(penstock)
+        .plugin_by(plugin, Route::to("pipelines").on(&["push"]))
+        .edit(|config| {
+            config["tenants"][0]["places"]["ci"]["policy"] = json!({ "clone": true });
+            let api = config["api-token"]["file"].as_str().expect("a file");
+            let key = api.replace("api-token", "sealing-key");
+            std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").expect("a file");
+            config["sealing-key"] = json!({ "file": key });
+        })
+        .start()
+        .await;
+    let workspace = match clones {
+        Clones::Nothing => "",
+        Clones::Itself => {
+            "  workspaces: [{ name: auth, secret: { secretName: \"{{ git_auth_secret }}\" } }]\n"
+        }
+    };
+    let file = format!(
+        "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  generateName: one-\n  annotations:\n    \
+         pipelinesascode.tekton.dev/on-event: push\n    pipelinesascode.tekton.dev/on-target-branch: main\nspec:\n{workspace}  \
+         pipelineSpec:\n    tasks: [{{ name: one, taskRef: {{ name: is-not-there, kind: ClusterTask }} }}]\n"
+    );
+    let mut costs = Vec::new();
+    for number in 0..=RUNS {
+        let push = Push::new(PROJECT, "main", "maria")
+            .write(".tekton/one.yaml", file.clone())
+            .write("a.txt", format!("{number}"));
+        let change = scene.gitlab.push(push);
+        let before = scene.gitlab.calls().len();
+        scene.send_one(&change).await;
+        scene
+            .status(&change.commit, "Penstock / one", "failed")
+            .await;
+        scene.settled().await;
+        crate::until("the token to be revoked", async || {
+            let tokens = scene.gitlab.edit(|world| world.deploy_tokens(PROJECT));
+            tokens.iter().all(|it| it["revoked"] == true).then_some(())
+        })
+        .await;
+        // The first fills what is kept of rights and files.
+        if number > 0 {
+            costs.push((scene.gitlab.calls().len() - before) as f64);
+        }
+    }
+    costs.sort_by(f64::total_cmp);
+    super::figure::percentile(&costs, 50.0)
 }
 
 /// Seconds that the plugin's calls took so far, host calls included.

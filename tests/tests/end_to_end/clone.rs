@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use penstock_doubles::gitlab::{Break, Change, Fault, Proposal, Push};
 use penstock_tests::manifest::running;
+use penstock_tests::postgres::Postgres;
 use penstock_tests::scene::{Builder, FORK, PROJECT};
 use penstock_tests::{Plugin, Route, Scene, until};
 use serde_json::{Value, json};
@@ -237,6 +238,36 @@ async fn a_fork_s_run_gets_a_token_of_the_target_and_none_of_the_fork() {
         (live(&scene, PROJECT) == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn two_hosts_share_one_token_and_either_takes_away_what_the_other_made() {
+    let server = Postgres::start().await;
+    let mut scene = scene("clone-hosts", "git clone", &[])
+        .postgres(&server)
+        .start()
+        .await;
+    let (mut second, _) = scene.replica();
+    second.restart().await;
+    scene.place.hold_pods().await.unwrap();
+    // Six lanes, drawn by both.
+    for number in 0..6 {
+        let push = Push::new(PROJECT, &format!("topic-{number}"), "alice").write("a.txt", "a");
+        scene.send_one(&scene.gitlab.push(push)).await;
+    }
+    until("six runs", async || {
+        (scene.runs().await.len() == 6).then_some(())
+    })
+    .await;
+    let all = scene.gitlab.edit(|world| world.deploy_tokens(PROJECT));
+    assert_eq!(all.len(), 1, "one token for all: {all:#?}");
+    assert_eq!(secrets(&scene).await.len(), 6, "one Secret for each run");
+    // Whichever of the two made it is not asked.
+    scene.penstock.kill9();
+    scene.place.let_pods_finish().await.unwrap();
+    nothing_left(&scene, PROJECT).await;
+    let calls = |method: &str| scene.gitlab.calls_to(method, "/deploy_tokens").len();
+    assert_eq!((calls("POST"), calls("DELETE")), (1, 1));
 }
 
 #[tokio::test]
