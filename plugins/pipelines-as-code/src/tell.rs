@@ -9,6 +9,7 @@ use crate::choice::Choice;
 use crate::comment::{self, Asked};
 use crate::facts::Facts;
 use crate::memory::{self, Said, shown};
+use crate::provenance;
 use crate::settings::OnNoMatch;
 use crate::start::Scene;
 use crate::status;
@@ -179,6 +180,26 @@ pub(crate) fn nothing(scene: Scene<'_>, plan: Plan) -> Plan {
     };
     memory::keep_said(scene.world, &subject(facts), &said);
     plan
+}
+
+/// A mark skips the commit. The aggregate status says so too, where there is one: branch rules
+/// that ask for it learn that nothing will come. It is never a success: the author of a change
+/// must not grant that.
+pub(crate) fn skipped(scene: Scene<'_>, plan: Plan) -> Plan {
+    let Scene {
+        settings,
+        world,
+        facts,
+    } = scene;
+    let source = provenance::source(settings.provenance, facts);
+    // A project without the folder gets nothing at all.
+    if settings.on_no_match == OnNoMatch::None || world.folder(&source, &settings.folder).is_err() {
+        return plan;
+    }
+    let why = plan.reasons.first().cloned().unwrap_or_default();
+    let state = StatusState::Skipped;
+    let status = CommitStatus::new(facts.commit, &settings.aggregate, state, why);
+    plan.commit_status(STATUS, status)
 }
 
 /// Writes the comment or takes it away; whether it is there afterwards.

@@ -489,6 +489,27 @@ fn a_mark_in_the_commits_message_skips_pushes_and_merge_requests() {
 }
 
 #[test]
+fn what_a_mark_skips_is_told_by_the_aggregate_status_where_there_is_one() {
+    let settings = json!({ "on-no-match": "success" });
+    let mut given = Given::run("test", &MR).with("push", &PUSH);
+    given.message = "docs [skip ci]".to_owned();
+    given.payload =
+        json!({ "object_attributes": { "last_commit": { "message": "docs [skip ci]" } } });
+    for event in [
+        merge_request("open"),
+        new_branch("main"),
+        tag("v1"),
+        sweep("main", true),
+    ] {
+        let plan = given.decide(settings.clone(), &event);
+        assert_eq!(plan.effects.len(), 1, "{:?}", event.kind);
+        assert_eq!(status(&plan).unwrap().1, "Skipped");
+    }
+    given.files.clear();
+    assert_eq!(given.decide(settings, &merge_request("open")).effects, []);
+}
+
+#[test]
 fn a_new_branch_without_commits_runs() {
     let plan = Given::run("push", &PUSH).decide(none(), &new_branch("main"));
     assert_eq!(started(&plan), ["push"]);
