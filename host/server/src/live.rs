@@ -200,7 +200,7 @@ impl Live {
             .into_iter()
             .filter_map(|n| self.config.routes.get(n))
             .filter(|route| route.on.contains(kind))
-            .filter(|route| !self.leaves_out(&name, &route.plugin))
+            .filter(|route| self.narrowed(&name, &route.plugin) != Some(None))
             .collect()
     }
 
@@ -215,11 +215,6 @@ impl Live {
             Delegated::Narrowed(plugins) => plugins.get(plugin).copied(),
             Delegated::Wrong(_) => None,
         }
-    }
-
-    /// The tenant's own file says that a plugin is not to be asked.
-    pub fn leaves_out(&self, tenant: &TenantName, plugin: &PluginName) -> bool {
-        self.narrowed(tenant, plugin) == Some(None)
     }
 
     /// Whether a route's decisions are carried out in a tenant.

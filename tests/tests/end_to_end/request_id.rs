@@ -75,6 +75,8 @@ async fn every_error_names_its_request_and_so_does_the_log() {
         .gitlab
         .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"));
     let delivery = scene.send_one(&change).await;
+    // The log is written by a thread of its own, a moment later.
+    scene.penstock.logged(&delivery).await;
     let logs = scene.penstock.logs();
     let line = logs
         .lines()

@@ -35,7 +35,7 @@ pub(super) async fn run(what: &str, rerun: bool, shared: &Shared) -> Result<Exit
         .map(|gitlab| (&gitlab.name, gitlab.url.as_str()));
     let about = match Question::read(what, instances) {
         Question::Named(name) => {
-            let code = named(&store, config, &name, rerun, shared).await?;
+            let code = named(&store, &config, &name, rerun, shared).await?;
             store.close().await;
             return Ok(code);
         }
@@ -61,14 +61,10 @@ pub(super) async fn run(what: &str, rerun: bool, shared: &Shared) -> Result<Exit
             "`--rerun` takes the id of a delivery or of a run: `penstock explain {what}` names those of it"
         );
     }
-    let told = about.look(&store, &live(config).await?).await?;
+    let told = about.look(&store, config).await?;
     store.close().await;
     output::answer(shared.output, &about.json(&told), || about.text(&told));
     Ok(ExitCode::SUCCESS)
-}
-
-async fn live(config: Config) -> Result<Live> {
-    Live::new(Arc::new(config), None, &Arc::new(Metrics::new())).await
 }
 
 /// A delivery, whole.
@@ -79,8 +75,8 @@ struct Told {
 }
 
 impl Told {
-    async fn of(store: &Store, live: &Live, found: Explained) -> Result<Self> {
-        let routes = considered(live, &found);
+    async fn of(store: &Store, config: &Config, found: Explained) -> Result<Self> {
+        let routes = considered(config, &found);
         let runs = found.runs.len();
         let explanation = explain::Explanation::of(store, found).await?;
         let mut json = explain::explanation(&explanation);
@@ -103,7 +99,7 @@ fn passed_over(routes: &[Considered]) -> String {
 
 async fn named(
     store: &Store,
-    config: Config,
+    config: &Config,
     what: &str,
     rerun: bool,
     shared: &Shared,
@@ -124,7 +120,7 @@ async fn named(
     } else {
         None
     };
-    let mut told = Told::of(store, &live(config).await?, found).await?;
+    let mut told = Told::of(store, config, found).await?;
     if let (Some(again), Some(fields)) = (&again, told.json.as_object_mut()) {
         fields.insert("rerun".to_owned(), again.json());
     }
@@ -165,18 +161,19 @@ struct Answer {
 }
 
 impl About {
-    async fn look(&self, store: &Store, live: &Live) -> Result<Answer> {
+    async fn look(&self, store: &Store, config: Config) -> Result<Answer> {
         let deliveries = self.deliveries(store).await?;
         let mut told = Vec::new();
         for delivery in deliveries.iter().take(TOLD) {
             let key = &delivery.key;
             if let Some(found) = store.explain(Some(&key.instance), &key.id).await? {
-                told.push(Told::of(store, live, found).await?);
+                told.push(Told::of(store, &config, found).await?);
             }
         }
         // What stands in the way is worth telling where nothing came, or all that came started nothing.
         let findings = if told.iter().all(|it| it.runs == 0) {
-            absent(live, self.instance.as_ref(), &self.project, &self.sought).await
+            let live = Live::new(Arc::new(config), None, &Arc::new(Metrics::new())).await?;
+            absent(&live, self.instance.as_ref(), &self.project, &self.sought).await
         } else {
             Vec::new()
         };

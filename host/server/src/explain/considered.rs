@@ -2,10 +2,11 @@
 //!
 //! Pure: the configuration of now and what the store kept.
 
+use penstock_model::id::{PluginName, TenantName};
 use penstock_store::{Explained, RouteOutcome};
 use serde::Serialize;
 
-use crate::live::Live;
+use crate::config::{Config, Delegated};
 
 /// A route and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,11 +19,19 @@ pub struct Considered {
     pub why: String,
 }
 
+/// The tenant's own file says that a plugin is not to be asked.
+fn leaves_out(config: &Config, tenant: &TenantName, plugin: &PluginName) -> bool {
+    match config.delegated.get(tenant) {
+        Some(Delegated::Narrowed(plugins)) => plugins.get(plugin) == Some(&None),
+        Some(Delegated::Wrong(_)) | None => false,
+    }
+}
+
 /// Goes through the routes of the configuration.
-pub fn considered(live: &Live, explained: &Explained) -> Vec<Considered> {
+pub fn considered(config: &Config, explained: &Explained) -> Vec<Considered> {
     let delivery = &explained.delivery;
     let mut all: Vec<Considered> = Vec::new();
-    for route in &live.config.routes {
+    for route in &config.routes {
         if let Some(taken) = explained
             .routes
             .iter()
@@ -61,7 +70,7 @@ pub fn considered(live: &Live, explained: &Explained) -> Vec<Considered> {
                     delivery.kind
                 )
             }
-            (_, Some(tenant)) if live.leaves_out(tenant, &route.plugin) => {
+            (_, Some(tenant)) if leaves_out(config, tenant, &route.plugin) => {
                 format!("the own file of `{tenant}` leaves its plugin out")
             }
             _ => delivery.why.clone().unwrap_or_else(|| {
