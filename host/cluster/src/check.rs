@@ -6,6 +6,7 @@ use penstock_model::tenant::Place;
 use crate::{
     Cluster,
     create::creator_remedy,
+    log::logs_remedy,
     names::TEKTON,
     observe::Call,
     read::{HOST_REMEDY, ReadError},
@@ -74,6 +75,10 @@ const CLONING_NEEDS: [Act<'static>; 2] = [
     Act::core("create", "secrets"),
     Act::core("delete", "secrets"),
 ];
+/// What a creator needs where finished runs are deleted.
+const KEEPING_NEEDS: [Act<'static>; 1] = [Act::tekton("delete", "pipelineruns")];
+/// What a creator needs where logs are shown.
+const LOG_NEEDS: [Act<'static>; 1] = [Act::core_sub("get", "pods", "log")];
 /// What a creator has no use for: each of these reaches past what `admit` allows.
 const CREATOR_EXCESS: [Act<'static>; 3] = [
     Act::core("create", "pods"),
@@ -212,7 +217,27 @@ impl Cluster {
         }];
         checks.extend(self.check_creator(namespace, creator).await);
         if place.policy.clone {
-            checks.extend(self.check_cloning(namespace, creator).await);
+            let remedy = secrets_remedy(namespace, creator);
+            checks.extend(
+                self.check_needs(namespace, creator, &CLONING_NEEDS, &remedy)
+                    .await,
+            );
+        }
+        if place.policy.keep_runs.is_some() {
+            let remedy = format!(
+                "grant account `{creator}` in namespace `{namespace}` the rule `apiGroups: [tekton.dev], resources: [pipelineruns], verbs: [create, get, patch, delete]` with a Role and a RoleBinding (examples/cluster/place.yaml has both), or take `keep-runs` off the place: finished runs are deleted with it"
+            );
+            checks.extend(
+                self.check_needs(namespace, creator, &KEEPING_NEEDS, &remedy)
+                    .await,
+            );
+        }
+        if place.policy.log_excerpts.is_some() {
+            let remedy = logs_remedy(namespace, creator);
+            checks.extend(
+                self.check_needs(namespace, creator, &LOG_NEEDS, &remedy)
+                    .await,
+            );
         }
         checks.push(self.check_run_as(namespace, run_as).await);
         checks
@@ -277,26 +302,27 @@ impl Cluster {
         checks
     }
 
-    async fn check_cloning(&self, namespace: &str, creator: &str) -> Vec<Check> {
+    /// What only some places need.
+    async fn check_needs(
+        &self,
+        namespace: &str,
+        creator: &str,
+        needs: &[Act<'_>],
+        remedy: &str,
+    ) -> Vec<Check> {
         let account = Account {
             namespace: namespace.to_owned(),
             name: creator.to_owned(),
         };
-        let asked = join_all(
-            CLONING_NEEDS
-                .iter()
-                .map(|act| self.account_may(&account, act)),
-        )
-        .await;
-        let found = CLONING_NEEDS.iter().zip(asked).map(|(act, may)| {
+        let asked = join_all(needs.iter().map(|act| self.account_may(&account, act))).await;
+        let found = needs.iter().zip(asked).map(|(act, may)| {
             let what = format!(
                 "account `{creator}` may {} in namespace `{namespace}`",
                 act.shown()
             );
             match may {
                 Ok(true) => Check::new(what, Verdict::Good, ""),
-                Ok(false) => Check::new(what, Verdict::Bad, "")
-                    .with_remedy(secrets_remedy(namespace, creator)),
+                Ok(false) => Check::new(what, Verdict::Bad, "").with_remedy(remedy),
                 Err(error) => Check::new(what, Verdict::Unknown, error.to_string()),
             }
         });

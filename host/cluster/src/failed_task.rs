@@ -37,6 +37,8 @@ pub struct FailedTask {
     pub step: Option<String>,
     /// That step's exit code.
     pub exit_code: Option<i32>,
+    /// The pod and the container whose log that step's is.
+    pub log: Option<(String, String)>,
 }
 
 impl fmt::Display for FailedTask {
@@ -98,8 +100,11 @@ fn first_failed(list: &Value, children: &[Child]) -> Option<FailedTask> {
             task_run: name.to_owned(),
             reason: cut(reason, MESSAGE),
             message: cut(text(condition, "message").unwrap_or_default(), MESSAGE),
-            step: step.as_ref().map(|(step, _)| step.clone()),
-            exit_code: step.map(|(_, code)| code),
+            step: step.as_ref().map(|step| step.name.clone()),
+            exit_code: step.as_ref().map(|step| step.exit_code),
+            log: text(status, "podName")
+                .map(str::to_owned)
+                .zip(step.and_then(|step| step.container)),
         };
         Some((reason == "TaskRunCancelled", ended, found))
     });
@@ -108,14 +113,23 @@ fn first_failed(list: &Value, children: &[Child]) -> Option<FailedTask> {
         .map(|(_, _, found)| found)
 }
 
+struct FailedStep {
+    name: String,
+    exit_code: i32,
+    container: Option<String>,
+}
+
 /// The first step that ended with something else than 0. Steps after it never ran, but end with 1 too.
-fn failed_step(status: &Value) -> Option<(String, i32)> {
+fn failed_step(status: &Value) -> Option<FailedStep> {
     status.get("steps")?.as_array()?.iter().find_map(|step| {
         let terminated = step.get("terminated")?;
         let code = i32::try_from(terminated.get("exitCode")?.as_i64()?).ok()?;
         let skipped = text(step, "terminationReason") == Some("Skipped");
-        (code != 0 && !skipped)
-            .then(|| (cut(text(step, "name").unwrap_or_default(), MESSAGE), code))
+        (code != 0 && !skipped).then(|| FailedStep {
+            name: cut(text(step, "name").unwrap_or_default(), MESSAGE),
+            exit_code: code,
+            container: text(step, "container").map(str::to_owned),
+        })
     })
 }
 

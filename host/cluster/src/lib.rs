@@ -12,6 +12,7 @@
 //! | [`stored`] | a run as the API server has it, and its digest |
 //! | [`token`] | tokens of the accounts that create runs |
 //! | [`watch`], [`status`], [`failed_task`] | what becomes of it |
+//! | [`log`] | the end of a failed step's log |
 //! | [`check`] | whether the rights are as they should be, and what to do if not |
 //! | [`links`] | where a click on a run leads |
 //! | [`observe`] | how long the API server takes |
@@ -51,6 +52,7 @@ pub mod create;
 pub mod delete;
 pub mod failed_task;
 pub mod links;
+pub mod log;
 pub mod names;
 pub mod observe;
 pub mod read;
@@ -72,6 +74,7 @@ pub use create::{CreateError, Created};
 pub use delete::Deleted;
 pub use failed_task::FailedTask;
 pub use links::{BaseUrl, LinkError, LinkTo, Links, UrlTemplate};
+pub use log::{LogAt, LogEnd, LogError};
 pub use names::{DIGEST_ANNOTATION, EFFECT_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL};
 pub use observe::{Call, CallSeen, OnCall};
 pub use read::ReadError;

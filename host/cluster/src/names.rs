@@ -38,6 +38,15 @@ pub(crate) fn secrets_path(namespace: &str) -> String {
     format!("/api/v1/namespaces/{}/secrets", segment(namespace))
 }
 
+/// Path of a pod's log.
+pub(crate) fn log_path(namespace: &str, pod: &str) -> String {
+    format!(
+        "/api/v1/namespaces/{}/pods/{}/log",
+        segment(namespace),
+        segment(pod)
+    )
+}
+
 /// Path of one Secret.
 pub(crate) fn secret_path(namespace: &str, name: &str) -> String {
     format!("{}/{}", secrets_path(namespace), segment(name))

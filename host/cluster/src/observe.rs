@@ -40,6 +40,8 @@ pub enum Call {
     DeleteSecret,
     /// The TaskRuns of a run.
     ListTaskRuns,
+    /// The log of a step.
+    ReadLog,
     /// What somebody may do.
     Review,
     /// What the cluster is and has.
@@ -58,6 +60,7 @@ impl Call {
             Self::MakeSecret => "make-secret",
             Self::DeleteSecret => "delete-secret",
             Self::ListTaskRuns => "list-task-runs",
+            Self::ReadLog => "read-log",
             Self::Review => "review",
             Self::Discover => "discover",
         }

@@ -40,6 +40,13 @@ impl<'a> Act<'a> {
         }
     }
 
+    pub(crate) const fn core_sub(verb: &'a str, resource: &'a str, subresource: &'a str) -> Self {
+        Self {
+            subresource,
+            ..Self::core(verb, resource)
+        }
+    }
+
     /// In one namespace, or in all of them.
     fn attributes(&self, namespace: &str) -> Value {
         json!({

@@ -53,6 +53,17 @@ pub struct RunStatus {
     pub children: Vec<Child>,
 }
 
+impl RunStatus {
+    /// How many of its tasks have failed by now, as far as Tekton's message tells: a run may go on for long after the first did.
+    /// A hint: another wording says 0.
+    pub fn failed_tasks(&self) -> u32 {
+        let (_, rest) = self.message.split_once("(Failed: ").unwrap_or_default();
+        let digits = rest.find(|it: char| !it.is_ascii_digit());
+        let number = rest.get(..digits.unwrap_or(rest.len()));
+        number.and_then(|it| it.parse().ok()).unwrap_or_default()
+    }
+}
+
 /// A TaskRun or CustomRun of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
@@ -181,6 +192,27 @@ mod tests {
             (status.reason.as_str(), status.message.as_str()),
             (reason, "m")
         );
+    }
+
+    #[test]
+    fn a_task_that_failed_is_seen_while_the_run_goes_on() {
+        for (message, expect) in [
+            (
+                "Tasks Completed: 2 (Failed: 1, Cancelled 0), Incomplete: 1, Skipped: 0",
+                1,
+            ),
+            (
+                "Tasks Completed: 2 (Failed: 0, Cancelled 0), Incomplete: 1, Skipped: 0",
+                0,
+            ),
+            ("(Failed: 99999999999, ", 0),
+            ("(Failed: 3", 3),
+            ("Not all Tasks in the Pipeline have finished executing", 0),
+        ] {
+            let conditions = json!([{ "type": "Succeeded", "status": "Unknown", "reason": "Running", "message": message }]);
+            let status = status_of(&run(&json!({}), &json!({ "conditions": conditions }))).unwrap();
+            assert_eq!(status.failed_tasks(), expect, "{message}");
+        }
     }
 
     #[test]

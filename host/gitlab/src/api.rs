@@ -30,6 +30,15 @@ impl Client {
         Ok(row.into())
     }
 
+    /// GitLab's word for who can see the project; none: it does not say.
+    pub(crate) async fn visibility(&self, id: ProjectId) -> Result<Option<String>, ApiError> {
+        let text = id.to_string();
+        let row: ProjectRow = self
+            .recent(&Call::get("project", &["projects", &text]).of(id))
+            .await?;
+        Ok(row.visibility)
+    }
+
     /// A project that bears this very path now: GitLab also answers to paths that a project bore before.
     pub(crate) async fn project_by_path(&self, path: &str) -> Result<Project, ApiError> {
         let row: ProjectRow = self

@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 use penstock_model::event::{EventKind, MergeRequest, NoteTarget, Request};
 use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, UserId};
 use penstock_model::scope::{Actor, Group, Project, Provenance, Scope};
+use penstock_model::tenant::Visibility;
 
 use crate::api::to_actor;
 use crate::client::Client;
@@ -98,6 +99,16 @@ pub enum ConfirmError {
 pub async fn is_at(client: &Client, id: ProjectId, path: &ProjectPath) -> Result<bool, ApiError> {
     let found = known(client.project(id).await)?;
     Ok(found.is_some_and(|project| project.path.as_str().eq_ignore_ascii_case(path.as_str())))
+}
+
+/// Who can see the project now. What GitLab does not say, or does not show, counts as seen by everybody.
+///
+/// # Errors
+/// GitLab has no answer now.
+pub async fn visibility(client: &Client, id: ProjectId) -> Result<Visibility, ApiError> {
+    let word = known(client.visibility(id).await)?.flatten();
+    let found = word.as_deref().and_then(Visibility::parse);
+    Ok(found.unwrap_or(Visibility::Public))
 }
 
 /// Asks GitLab what an event only says.

@@ -60,7 +60,9 @@ pub mod whereabouts;
 pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook, check};
 pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
 pub use comment::{CommentOutcome, comment};
-pub use confirm::{ConfirmError, Confirmed, OwnUsers, confirm, confirm_host, host_claims, is_at};
+pub use confirm::{
+    ConfirmError, Confirmed, OwnUsers, confirm, confirm_host, host_claims, is_at, visibility,
+};
 pub use deploy_token::DeployToken;
 pub use error::{ActError, ApiError};
 pub use incoming::Incoming;

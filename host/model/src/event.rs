@@ -213,6 +213,9 @@ pub struct RunFinished {
     /// The first task of the pipeline that failed, by its name there.
     #[serde(default)]
     pub failed_task: Option<String>,
+    /// The end of the failed step's log, where the place lets logs be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_excerpt: Option<String>,
 }
 
 /// A GitLab CI job, a person or an incoming webhook asks for a run.

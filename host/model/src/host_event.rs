@@ -25,6 +25,15 @@ pub struct Suspect {
     pub username: String,
 }
 
+/// What is known of a run's failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// The first task of the pipeline that failed.
+    pub task: Option<String>,
+    /// The end of the failed step's log, where it may be shown.
+    pub log_excerpt: Option<String>,
+}
+
 /// An event of the host's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostEvent {
@@ -59,7 +68,7 @@ impl HostEvent {
     pub fn run_finished(
         of: ProjectOf,
         run: Run,
-        failed_task: Option<String>,
+        failed: Failed,
         depth: u32,
         source_project: Option<ProjectId>,
         trust: Trust,
@@ -74,7 +83,8 @@ impl HostEvent {
             kind: EventKind::RunFinished(RunFinished {
                 run,
                 depth,
-                failed_task,
+                failed_task: failed.task,
+                log_excerpt: failed.log_excerpt,
             }),
         }
     }

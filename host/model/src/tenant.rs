@@ -34,6 +34,30 @@ impl When {
     }
 }
 
+/// Who can see a project in GitLab; later ones are seen by more people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Visibility {
+    /// Its members alone.
+    Private,
+    /// Everybody with an account.
+    Internal,
+    /// Everybody.
+    Public,
+}
+
+impl Visibility {
+    /// GitLab's word. None: a word that GitLab does not use.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "private" => Some(Self::Private),
+            "internal" => Some(Self::Internal),
+            "public" => Some(Self::Public),
+            _ => None,
+        }
+    }
+}
+
 /// What a place lets a run have beyond the plain: nothing, unless the operator writes it. A place for forks has no pod templates, Secrets, existing
 /// claims, host paths, CSI drivers, tokens, resolvers, security contexts that widen, labels and annotations of its own, or accounts of their own, whatever stands here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +97,8 @@ pub struct PlacePolicy {
     /// A run may ask for credentials that clone its project.
     #[serde(default)]
     pub clone: bool,
+    /// The end of a failed step's log is shown for projects that are seen by no more people than this. None: no log is read.
+    pub log_excerpts: Option<Visibility>,
 }
 
 /// A place as the configuration writes it: its names may hold the tenant's variables.

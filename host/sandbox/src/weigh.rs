@@ -316,7 +316,9 @@ impl Weigh for EventKind {
             Self::Request(it) => {
                 sum(&[&it.name, &it.parameters, &it.source]) + it.ref_name.as_str().weigh()
             }
-            Self::RunFinished(it) => it.run.weigh() + it.failed_task.weigh(),
+            Self::RunFinished(it) => {
+                it.run.weigh() + it.failed_task.weigh() + it.log_excerpt.weigh()
+            }
             Self::Other(word) => word.weigh(),
         }
     }

@@ -245,7 +245,8 @@ impl Making<'_> {
 }
 
 /// What a sealed value is bound to.
-fn about(instance: &InstanceName, project: ProjectId, name: &str) -> String {
+/// What a token's sealed value is about.
+pub(crate) fn about(instance: &InstanceName, project: ProjectId, name: &str) -> String {
     format!("clone/{instance}/{project}/{name}")
 }
 

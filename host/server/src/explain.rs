@@ -181,6 +181,7 @@ fn run(run: &StoredRun) -> Value {
         "state": run.run.state.as_str(),
         "reason": run.run.reason,
         "failed_task": run.failed_task,
+        "log_excerpt": run.log_excerpt,
         "url": run.run.web_url,
     })
 }
@@ -238,6 +239,12 @@ pub fn tell(explanation: &Explanation) -> String {
         );
         if let Some(url) = &run.run.web_url {
             let _ = writeln!(told, "  {url}");
+        }
+        if let Some(excerpt) = &run.log_excerpt {
+            let _ = writeln!(told, "  the end of the failed step's log:");
+            for line in excerpt.lines() {
+                let _ = writeln!(told, "    {line}");
+            }
         }
     }
     told

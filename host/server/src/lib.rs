@@ -24,6 +24,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dispatch;
+mod excerpt;
 pub mod explain;
 pub mod fence;
 pub mod flow;

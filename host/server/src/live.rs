@@ -12,8 +12,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use penstock_cluster::{Cluster, ClusterSettings, LinkTo};
 use penstock_gitlab::{Client, ClientSettings, HookScope, Keys, Redaction};
-use penstock_model::id::{ClusterName, HookName, InstanceName, PluginName, RouteName, TenantName};
-use penstock_model::tenant::{Belonging, NoTenant, Tenant, belonging};
+use penstock_model::admit::ProjectOf;
+use penstock_model::id::{
+    ClusterName, HookName, InstanceName, PlaceName, PluginName, RouteName, TenantName,
+};
+use penstock_model::tenant::{Belonging, NoTenant, Place, Tenant, belonging};
 use tokio::sync::OnceCell;
 
 use self::finder::Finder;
@@ -190,6 +193,18 @@ impl Live {
         let tenants = self.finder.tenants(path);
         let tenants = tenants.iter().filter_map(|n| self.config.tenants.get(*n));
         belonging(tenants, path)
+    }
+
+    /// A place of a project's tenant as it is now; none: there is none of that name any more, or the tenant rests.
+    pub fn place(&self, of: &ProjectOf, name: &PlaceName) -> Option<Place> {
+        if let Some(Delegated::Wrong(_)) = self.config.delegated.get(&of.tenant) {
+            return None;
+        }
+        let mut tenants = self.config.tenants.iter();
+        let tenant = tenants.find(|tenant| tenant.name() == of.tenant)?;
+        let captures = tenant.pattern.matches(of.path.as_str())?;
+        let places = tenant.places(&captures).ok()?;
+        places.into_iter().find(|place| place.name == *name)
     }
 
     /// The routes that an event of this kind takes in this tenant, before its trust is known.

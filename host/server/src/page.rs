@@ -1,6 +1,7 @@
 //! The page of a run, for whoever follows the link of a commit status: `GET /runs/{effect}?pass=…`.
 //!
-//! Rendered here, without scripts, from what `explain` tells; every text is escaped. It shows no body, no header and no log. The pass in the link is for this
+//! Rendered here, without scripts, from what `explain` tells; every text is escaped. It shows no body and no header, and of a log the end of a failed step where it
+//! may be shown. The pass in the link is for this
 //! one run; whoever holds the API's token needs none. Without either, a run that is there and one that is not look the same.
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use penstock_model::id::EffectId;
 use penstock_store::{Explained, ExplainedRoute, StoreError, StoredRun};
 use serde::Deserialize;
 
+use crate::excerpt;
 use crate::host::Host;
 use crate::http::holds_api_token;
 use crate::http::request_id::{RequestId, logged};
@@ -23,7 +25,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
  dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}dt{opacity:.7}dd{margin:0;overflow-wrap:anywhere}\
- table{border-collapse:collapse}td,th{text-align:left;padding:.2rem 1rem .2rem 0;vertical-align:top}";
+ table{border-collapse:collapse}pre{overflow-x:auto;border:1px solid #8886;padding:.5rem}td,th{text-align:left;padding:.2rem 1rem .2rem 0;vertical-align:top}";
 
 /// What stands after the `?`.
 #[derive(Debug, Deserialize)]
@@ -49,7 +51,10 @@ pub(crate) async fn run(
         return answer(StatusCode::FORBIDDEN, &notice(said, &request));
     };
     match find(&host, &id).await {
-        Ok(Some((run, explained))) => {
+        Ok(Some((mut run, explained))) => {
+            if run.log_excerpt.is_some() && !excerpt::may_show(&live, &run).await {
+                run.log_excerpt = None;
+            }
             let gitlab = live
                 .instance(&run.of.instance)
                 .map(|instance| instance.client.base_url().to_owned());
@@ -124,6 +129,10 @@ fn page(run: &StoredRun, explained: &Explained, gitlab: Option<&str>) -> Markup 
         h1 { (run.run.pipeline) ": " (run.run.state.as_str()) }
         @if !run.run.reason.is_empty() { p { (run.run.reason) } }
         (facts(run, gitlab))
+        @if let Some(excerpt) = &run.log_excerpt {
+            h2 { "The end of the failed step's log" }
+            pre { (excerpt) }
+        }
         @if !run.run.results.is_empty() {
             h2 { "Results" }
             dl { @for (name, value) in &run.run.results { dt { (name) } dd { (value) } } }

@@ -2,7 +2,7 @@
 //!
 //! The watch is only a hint of what the cluster holds: an object is believed when its name, namespace and UID are those of a run that the store knows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use penstock_store::{RunObservation, StoredRun};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::excerpt::{self, Excerpts};
 use crate::host::Host;
 use crate::status::{self, About, News};
 use crate::trace;
@@ -23,6 +24,8 @@ use crate::trace;
 const GO_THROUGH: Duration = Duration::from_secs(5 * 60);
 /// Runs that are looked at together.
 const AT_ONCE: usize = 32;
+/// Logs that are read together of runs that go on.
+const LOGS_AT_ONCE: usize = 8;
 
 /// Watches all clusters of the configuration in force until `stop`.
 pub async fn run(host: Arc<Host>, stop: CancellationToken) {
@@ -44,9 +47,17 @@ pub async fn run(host: Arc<Host>, stop: CancellationToken) {
 async fn watch(host: Arc<Host>, cluster: Cluster) {
     let mut seen = std::pin::pin!(cluster.watch().ready_chunks(256));
     let mut rounds = tokio::time::interval(GO_THROUGH);
+    let excerpts = Arc::new(Excerpts::default());
+    let mut logs: JoinSet<EffectId> = JoinSet::new();
+    let mut asked: HashSet<EffectId> = HashSet::new();
     loop {
         let news = tokio::select! {
             news = seen.next() => news,
+            Some(read) = logs.join_next() => {
+                // Its next failed task, if its log could not be had, is asked for anew.
+                read.ok().inspect(|id| { asked.remove(id); });
+                continue;
+            }
             _ = rounds.tick() => {
                 find_vanished(&host, &cluster).await;
                 continue;
@@ -70,19 +81,41 @@ async fn watch(host: Arc<Host>, cluster: Cluster) {
                 }
             }
         }
-        futures_util::stream::iter(latest.into_values())
-            .for_each_concurrent(AT_ONCE, |(status, deleted)| {
-                look(&host, &cluster, status, deleted)
-            })
+        let failing: Vec<(StoredRun, RunStatus)> = futures_util::stream::iter(latest.into_values())
+            .map(|(status, deleted)| look(&host, &cluster, &excerpts, status, deleted))
+            .buffer_unordered(AT_ONCE)
+            .filter_map(std::future::ready)
+            .collect()
             .await;
+        // Their logs are read now: when the run ends the pod may be gone. Nobody waits for it.
+        for (run, status) in failing {
+            if logs.len() < LOGS_AT_ONCE && asked.insert(status.effect) {
+                let (host, cluster) = (Arc::clone(&host), cluster.clone());
+                let excerpts = Arc::clone(&excerpts);
+                logs.spawn(async move {
+                    if let Some(failed) = failed_task(&cluster, &status).await {
+                        excerpts
+                            .take(&host, &cluster, &run, status.effect, &failed)
+                            .await;
+                    }
+                    status.effect
+                });
+            }
+        }
         if !listings.is_empty() {
             find_vanished(&host, &cluster).await;
         }
     }
 }
 
-/// Looks at one run that the cluster told of.
-async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) {
+/// Looks at one run that the cluster told of; gives it back if it goes on, a task of it has failed, and that task's log may be shown and is not kept.
+async fn look(
+    host: &Host,
+    cluster: &Cluster,
+    excerpts: &Excerpts,
+    status: RunStatus,
+    deleted: bool,
+) -> Option<(StoredRun, RunStatus)> {
     let id = status.effect;
     let known = loop {
         match host.store.run(&id).await {
@@ -93,13 +126,13 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
             }
             Err(error) => {
                 tracing::error!(%error, effect.id = %id, "a run can't be read from the store");
-                return;
+                return None;
             }
         }
     };
     let Some(mut known) = known.filter(|known| is_ours(known, cluster, &status)) else {
         tracing::debug!(effect.id = %id, name = status.name, "an object names an effect that is not its own");
-        return;
+        return None;
     };
     if known.run.web_url.is_none() {
         // The watch can be ahead of the answer to the creation. Told with the same link, the same news is one post.
@@ -113,25 +146,36 @@ async fn look(host: &Host, cluster: &Cluster, status: RunStatus, deleted: bool) 
         known.run.web_url = host.live().run_link(cluster, &to);
     }
     if known.run.state.is_final() {
-        return;
+        return None;
     }
     if deleted && !status.state.is_final() {
         // The object may only have lost our label: the cluster itself is asked.
-        return look_for(host, cluster, known, status.uid).await;
+        look_for(host, cluster, known, status.uid).await;
+        return None;
     }
+    let failing = !status.state.is_final()
+        && status.failed_tasks() > 0
+        && known.log_excerpt.is_none()
+        && excerpt::allowed(&host.live(), &known).is_some();
+    let failing = failing.then(|| (known.clone(), status.clone()));
     if known.run.state == status.state {
-        return;
+        return failing;
     }
     let failed = if status.state == RunState::Failed {
         failed_task(cluster, &status).await
     } else {
         None
     };
+    if let Some(failed) = &failed {
+        // Before the end itself is kept: the plugin is given both together.
+        excerpts.take(host, cluster, &known, id, failed).await;
+    }
     let reason = failed
         .as_ref()
         .map_or_else(|| said(&status), ToString::to_string);
     let failed = failed.map(|failed| failed.task);
     observe(host, &known, status, reason, failed).await;
+    failing
 }
 
 fn is_ours(known: &StoredRun, cluster: &Cluster, status: &RunStatus) -> bool {

@@ -506,6 +506,37 @@ impl Store {
         .await
     }
 
+    /// The tokens that Secrets of a run hold, each with its project.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn clone_tokens_of(
+        &self,
+        run: &EffectId,
+    ) -> Result<Vec<(ProjectId, CloneToken)>, StoreError> {
+        let run = run.hex();
+        self.read(move |tx| {
+            let rows = tx.query(
+                "SELECT t.project, t.seq, t.name, t.username, t.sealed FROM clone_uses u JOIN clone_tokens t ON t.seq = u.token \
+                 WHERE u.run = ?1 AND t.sealed IS NOT NULL AND t.username IS NOT NULL",
+                params![&run],
+            )?;
+            rows.into_iter()
+                .map(|mut row| {
+                    let project = ProjectId(row.uint()?);
+                    let token = CloneToken {
+                        seq: row.uint()?,
+                        name: row.text()?,
+                        username: row.text()?,
+                        sealed: row.bytes()?,
+                    };
+                    Ok((project, token))
+                })
+                .collect()
+        })
+        .await
+    }
+
     /// What may still be there.
     ///
     /// # Errors

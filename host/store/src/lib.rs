@@ -29,6 +29,7 @@
 //! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
 //! | `clone` | credentials of runs, from before they are made until they are gone |
+//! | `excerpt` | ends of logs |
 //! | `run_end` | a run's end, given to the plugin that started it |
 //! | `repeat` | statuses that a newer pipeline has to be given again |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
@@ -58,6 +59,7 @@ mod decision;
 mod delivery;
 mod dispatch;
 mod error;
+mod excerpt;
 mod explain;
 mod figures;
 mod flow;

@@ -11,6 +11,7 @@ use crate::backend::Tx;
 use crate::backend::value::params;
 use crate::clone;
 use crate::error::StoreError;
+use crate::excerpt;
 use crate::store::Store;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -42,7 +43,7 @@ impl Default for Ages {
 pub struct Purged {
     /// Blobs: bodies, records, plugins.
     pub blobs: u64,
-    /// Headers of deliveries and orders of effects.
+    /// Headers of deliveries, orders of effects and ends of logs.
     pub contents: u64,
     /// Deliveries with their routes.
     pub deliveries: u64,
@@ -141,6 +142,10 @@ fn credentials(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
     clone::purge(tx, cutoff, CHUNK)
 }
 
+fn excerpts(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
+    excerpt::purge(tx, cutoff, CHUNK)
+}
+
 fn state(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
     tx.execute(
         "DELETE FROM plugin_state WHERE expires_at <= ?1",
@@ -167,6 +172,7 @@ impl Store {
         let blobs = self.purge_by(blobs, contents).await?;
         let headers = self.purge_by(headers, contents).await?;
         let orders = self.purge_by(orders, contents).await?;
+        let excerpts = self.purge_by(excerpts, contents).await?;
         let deliveries = self.purge_by(deliveries, decisions).await?;
         let runs = self.purge_by(runs, decisions).await?;
         let effects = self.purge_by(effects, tombstones).await?;
@@ -174,7 +180,7 @@ impl Store {
         let credentials = self.purge_by(credentials, contents).await?;
         Ok(Purged {
             blobs: blobs + plugins,
-            contents: headers + orders,
+            contents: headers + orders + excerpts,
             deliveries,
             runs,
             effects,

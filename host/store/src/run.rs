@@ -62,6 +62,8 @@ pub struct StoredRun {
     pub plugin_digest: Digest,
     /// The task that failed first.
     pub failed_task: Option<String>,
+    /// The end of the failed step's log, where it may be shown.
+    pub log_excerpt: Option<String>,
 }
 
 /// What was seen of a run in its cluster.
@@ -97,7 +99,7 @@ macro_rules! run_columns {
         "id, plugin, key, pipeline, place, ref_name, merge_request, commit_id, state, reason, web_url, created_at, \
          started_at, finished_at, results, instance, project, project_path, tenant, cluster, namespace, creator, run_as, \
          name, uid, stored_digest, status_name, source_project, trust, lane, queue, delivery, route, attempt, \
-         plugin_digest, failed_task"
+         plugin_digest, failed_task, log_excerpt"
     };
 }
 pub(crate) use run_columns;
@@ -164,6 +166,7 @@ pub(crate) fn read_stored(row: &mut Row) -> Result<StoredRun, StoreError> {
         attempt: row.small()?,
         plugin_digest: row.digest()?,
         failed_task: row.opt_text()?,
+        log_excerpt: row.opt_text()?,
         of,
     })
 }

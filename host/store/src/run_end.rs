@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use penstock_model::admit::RunOrder;
 use penstock_model::event::EventKind;
-use penstock_model::host_event::{HostEvent, host_hook};
+use penstock_model::host_event::{Failed, HostEvent, host_hook};
 use penstock_model::id::{EffectId, RouteName, Timestamp};
 
 use crate::backend::Tx;
@@ -67,7 +67,10 @@ pub(crate) fn tell(tx: &mut dyn Tx, id: &str, now: Timestamp) -> Result<(), Stor
     let event = HostEvent::run_finished(
         stored.of,
         stored.run,
-        stored.failed_task,
+        Failed {
+            task: stored.failed_task,
+            log_excerpt: stored.log_excerpt,
+        },
         depth,
         stored.source_project,
         stored.trust,

@@ -11,6 +11,7 @@ mod claims;
 mod clone;
 mod decide;
 mod durability;
+mod excerpt;
 mod flow;
 mod keep;
 mod model;

@@ -41,6 +41,13 @@ pub(crate) fn body(said: &Said, runs: &[Run], asked: &[Asked], with_table: bool)
             text.push_str(&format!("| and {left_out} more | | | |\n"));
         }
     }
+    if with_table {
+        for (id, excerpt) in &said.excerpts {
+            if let Some(run) = newest_failed(runs, id) {
+                text.push_str(&log(&run.pipeline, excerpt));
+            }
+        }
+    }
     if !said.problems.is_empty() {
         text.push_str("\n**To mend**\n\n");
         for problem in &said.problems {
@@ -121,6 +128,27 @@ fn row(run: &Run, failed_task: Option<&String>) -> String {
         "| {name} | {state} | {} | {} |",
         took(run),
         more.join("<br>")
+    )
+}
+
+/// The run of this id, if it failed and no newer one of its pipeline took its row.
+fn newest_failed<'r>(runs: &'r [Run], id: &str) -> Option<&'r Run> {
+    let run = runs.iter().find(|run| run.id == id)?;
+    let newest = runs.iter().find(|it| it.pipeline == run.pipeline)?;
+    (newest.id == id && run.state == RunState::Failed).then_some(run)
+}
+
+/// The end of a log, folded. Within a fence that is longer than any run of its own backticks nothing is acted on.
+fn log(pipeline: &str, excerpt: &str) -> String {
+    let longest = excerpt
+        .split(|it| it != '`')
+        .map(str::len)
+        .max()
+        .unwrap_or_default();
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!(
+        "\n<details><summary>{}: the end of the failed step's log</summary>\n\n{fence}text\n{excerpt}\n{fence}\n\n</details>\n",
+        plain(pipeline).replace('>', "&gt;")
     )
 }
 
@@ -212,5 +240,28 @@ mod tests {
             assert_eq!(cell(text), expect);
         }
         assert_eq!(code("a`b|c"), "`a'b\\|c`");
+    }
+
+    #[test]
+    fn a_log_can_not_leave_its_fence() {
+        let text = log("te<st>", "a\n```\n@all </details>\n````x");
+        let lines: Vec<&str> = text.lines().collect();
+        let fence = "`````";
+        assert_eq!(
+            lines,
+            [
+                "",
+                "<details><summary>te&lt;st&gt;: the end of the failed step's log</summary>",
+                "",
+                "`````text",
+                "a",
+                "```",
+                "@all </details>",
+                "````x",
+                fence,
+                "",
+                "</details>",
+            ]
+        );
     }
 }

@@ -17,6 +17,15 @@ const MOST_RUNS: u32 = 500;
 /// Failed tasks that are kept of one commit.
 const MOST_FAILED: usize = 100;
 
+/// The end of the failed step's log, where the place lets logs be shown.
+fn log_excerpt(event: &Event) -> Option<String> {
+    let (_, json) = event
+        .extras
+        .iter()
+        .find(|(name, _)| name == "log-excerpt")?;
+    serde_json::from_str(json).ok()
+}
+
 /// Tells what a run's end changes.
 pub(crate) fn decide(
     settings: &Settings,
@@ -67,6 +76,9 @@ pub(crate) fn decide(
                 && said.failed_tasks.len() < MOST_FAILED
             {
                 said.failed_tasks.insert(run.id.clone(), task.clone());
+                if let Some(excerpt) = log_excerpt(event) {
+                    said.keep_excerpt(&run.id, excerpt);
+                }
                 memory::keep_said(world, &subject, &said);
             }
             let body = comment::body(&said, &runs, &[], settings.comments);

@@ -13,6 +13,8 @@ use crate::world::World;
 const DAYS: u32 = 180;
 /// Approvals of one merge request.
 const MOST_APPROVALS: usize = 50;
+/// Ends of logs of one commit.
+const MOST_EXCERPTS: usize = 3;
 /// Keys of each kind.
 const BUCKETS: u64 = 256;
 /// Bytes under one key: a call may write 256 KiB in all.
@@ -38,9 +40,20 @@ pub(crate) struct Said {
     /// Pipelines of which no run was made, and why: the host has no run of them to show.
     #[serde(default)]
     pub(crate) refused: BTreeMap<String, String>,
+    /// Ends of logs with the ids of their runs, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) excerpts: Vec<(String, String)>,
 }
 
 impl Said {
+    /// Keeps the end of a log, and of all only the newest few: the host masked and cut it, and keeps it better.
+    pub(crate) fn keep_excerpt(&mut self, run: &str, excerpt: String) {
+        self.excerpts.retain(|(id, _)| id != run);
+        self.excerpts.push((run.to_owned(), excerpt));
+        let excess = self.excerpts.len().saturating_sub(MOST_EXCERPTS);
+        self.excerpts.drain(..excess);
+    }
+
     /// The runs of its commit, newest first, with those that were refused in front.
     pub(crate) fn with_refused(&self, runs: Vec<Run>) -> Vec<Run> {
         let refused = self.refused.iter().map(|(pipeline, reason)| Run {

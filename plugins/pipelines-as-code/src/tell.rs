@@ -117,6 +117,11 @@ pub(crate) fn tell(scene: Scene<'_>, report: Report, plan: Plan) -> Plan {
         } else {
             BTreeMap::new()
         },
+        excerpts: if same {
+            before.excerpts.clone()
+        } else {
+            Vec::new()
+        },
     };
     // They are asked for anew.
     said.refused

@@ -726,6 +726,32 @@ fn a_run_that_was_not_admitted_is_shown_until_it_is_asked_for_again() {
 }
 
 #[test]
+fn the_end_of_a_failed_step_s_log_stands_in_the_comment_until_the_pipeline_runs_again() {
+    let mut given = Given::run("test", &MR).with("lint", &MR);
+    given.decide(none(), &merge_request("open"));
+    given.runs = vec![a_run("test", RunState::Failed)];
+    let mut event = finished(a_run("test", RunState::Failed));
+    event.extras = vec![("log-excerpt".to_owned(), json!("so\nbad").to_string())];
+    let shown = |plan: &Plan| {
+        comment(plan)
+            .unwrap()
+            .unwrap()
+            .contains("```text\nso\nbad\n```")
+    };
+    assert!(shown(&given.decide(none(), &event)));
+    given.runs.insert(0, a_run("lint", RunState::Succeeded));
+    let other = finished(a_run("lint", RunState::Succeeded));
+    assert!(
+        shown(&given.decide(none(), &other)),
+        "another run's end keeps it"
+    );
+    let mut newer = a_run("test", RunState::Running);
+    newer.id = "newer".to_owned();
+    given.runs.insert(0, newer);
+    assert!(!shown(&given.decide(none(), &other)));
+}
+
+#[test]
 fn the_end_of_an_older_commits_run_leaves_the_comment_alone() {
     let given = Given::run("test", &MR);
     let mut newer = new_head();

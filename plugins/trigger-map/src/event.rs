@@ -158,7 +158,7 @@ pub(crate) fn view(event: &Event) -> Value {
                 "parameters": pairs(&it.parameters),
             }),
         ),
-        EventKind::RunFinished(it) => put("run", run(it)),
+        EventKind::RunFinished(it) => put("run", run(it, &event.extras)),
         EventKind::Other(name) => put("other", json!(name)),
     }
     view
@@ -193,6 +193,7 @@ pub(crate) fn sample() -> Value {
         "run": {
             "id": "", "plugin": "", "key": "", "pipeline": "", "place": "", "state": "", "reason": "",
             "web_url": "", "results": null, "depth": 0, "failed_task": "",
+            "log_excerpt": "",
         },
     })
 }
@@ -287,7 +288,7 @@ fn note(note: &events::Note) -> Value {
     })
 }
 
-fn run(event: &events::RunFinished) -> Value {
+fn run(event: &events::RunFinished, extras: &[(String, String)]) -> Value {
     let run = &event.run;
     let state = match run.state {
         RunState::Queued => "queued",
@@ -305,7 +306,16 @@ fn run(event: &events::RunFinished) -> Value {
         "web_url": run.web_url.as_deref().unwrap_or_default(),
         "results": pairs(&run.results), "depth": event.depth,
         "failed_task": event.failed_task.as_deref().unwrap_or_default(),
+        "log_excerpt": log_excerpt(extras),
     })
+}
+
+/// The end of the failed step's log; empty where the place lets none be shown.
+fn log_excerpt(extras: &[(String, String)]) -> String {
+    let found = extras.iter().find(|(name, _)| name == "log-excerpt");
+    found
+        .and_then(|(_, json)| serde_json::from_str(json).ok())
+        .unwrap_or_default()
 }
 
 fn pairs(pairs: &[(String, String)]) -> Value {

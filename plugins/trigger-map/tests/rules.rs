@@ -431,4 +431,10 @@ fn the_end_of_a_run_is_for_rules_that_name_it() {
         json!({ "on": "run_finished", "when": "event.run.state == 'failed' && event.run.depth < 2u" }),
     );
     assert_eq!(plan(&settings, &event).effects.len(), 1);
+    let settings =
+        rule(json!({ "on": "run_finished", "when": "event.run.log_excerpt.endsWith('\"boom')" }));
+    assert_eq!(plan(&settings, &event).effects, []);
+    let json = json!("a\n\"boom").to_string();
+    event.extras = vec![("log-excerpt".to_owned(), json)];
+    assert_eq!(plan(&settings, &event).effects.len(), 1);
 }

@@ -13,6 +13,7 @@ mod clone;
 mod explain;
 mod flow;
 mod incoming;
+mod log_excerpt;
 mod main_path;
 mod metrics;
 mod page;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{LIMIT, place, unbind};
 
-fn model_place(place: &TestPlace) -> Place {
+pub(crate) fn model_place(place: &TestPlace) -> Place {
     Place {
         name: "ci".into(),
         cluster: "test".into(),

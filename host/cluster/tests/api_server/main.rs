@@ -10,6 +10,7 @@
 mod audit;
 mod check;
 mod create;
+mod log;
 mod rights;
 mod stop;
 mod watch;

@@ -1,9 +1,13 @@
 //! Each row of the table: what an event says, and what GitLab lets it be trusted as.
 
-use penstock_doubles::gitlab::{Access, Allowed, Break, Fault, Proposal, Protected, Push};
+use penstock_doubles::gitlab::{
+    Access, Allowed, Break, Fault, Proposal, Protected, Push, Visibility as Shown,
+};
 use penstock_gitlab::{ApiError, ConfirmError, Confirmed, HookScope, ScopeClaim, confirm};
 use penstock_model::event::EventKind;
+use penstock_model::id::ProjectId;
 use penstock_model::scope::{Scope, Trust};
+use penstock_model::tenant::Visibility;
 
 use crate::scene::{API, FORK, Scene, commit};
 
@@ -45,6 +49,26 @@ async fn a_push_to_a_protected_branch_is_protected() {
         ),
         (API, Some("main"), "public")
     );
+}
+
+#[tokio::test]
+async fn who_can_see_a_project_is_gitlab_s_word_and_what_it_does_not_show_counts_as_public() {
+    let scene = Scene::new().await;
+    let seen_by = async |id| {
+        penstock_gitlab::visibility(&scene.client, id)
+            .await
+            .unwrap()
+    };
+    assert_eq!(seen_by(scene.project(API)).await, Visibility::Public);
+    assert_eq!(seen_by(ProjectId(999_999)).await, Visibility::Public);
+    for (word, expect) in [
+        (Shown::Private, Visibility::Private),
+        (Shown::Internal, Visibility::Internal),
+    ] {
+        let scene = Scene::with(|world| _ = world.visibility(API, word)).await;
+        let seen_by = penstock_gitlab::visibility(&scene.client, scene.project(API)).await;
+        assert_eq!(seen_by, Ok(expect));
+    }
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ pub(super) fn generous() -> PlacePolicy {
             "tekton.dev/tags".into(),
         ],
         clone: true,
+        log_excerpts: None,
     }
 }
 

@@ -20,8 +20,23 @@ pub(crate) fn event(event: &model::Event) -> wit::Event {
         ref_name: event.ref_name.as_ref().map(text),
         commit: event.commit.as_ref().map(text),
         kind: kind(&event.kind),
-        extras: Vec::new(),
+        extras: extras(&event.kind),
     }
+}
+
+/// What has been added to events since the contract was written, as JSON under its name.
+fn extras(kind: &model::EventKind) -> Vec<types::Extra> {
+    let excerpt = match kind {
+        model::EventKind::RunFinished(it) => it.log_excerpt.as_deref(),
+        _ => None,
+    };
+    excerpt
+        .map(|excerpt| {
+            let json = serde_json::Value::from(excerpt).to_string();
+            ("log-excerpt".to_owned(), json)
+        })
+        .into_iter()
+        .collect()
 }
 
 fn text(name: &impl ToString) -> String {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use penstock_model::id::{PlaceName, PluginName, TenantName};
-use penstock_model::tenant::{PlacePolicy, PlaceTemplate, Tenant};
+use penstock_model::tenant::{PlacePolicy, PlaceTemplate, Tenant, Visibility};
 
 use super::Mode;
 use super::files::Files;
@@ -197,7 +197,23 @@ fn policy(item: Item<'_>, policy: &mut PlacePolicy) {
             (None, _) => {}
         }
     }
+    if let Some(item) = reader.optional("log-excerpts") {
+        match (none_or_visibility(item), policy.log_excerpts) {
+            (Some(None), _) => policy.log_excerpts = None,
+            (Some(Some(asked)), Some(most)) if asked <= most => policy.log_excerpts = Some(asked),
+            (Some(Some(_)), _) => wider(item, "log-excerpts"),
+            (None, _) => {}
+        }
+    }
     reader.finish();
+}
+
+/// `false`, or whose logs may be shown.
+fn none_or_visibility(item: Item<'_>) -> Option<Option<Visibility>> {
+    if matches!(item.node.value, Value::Bool(false)) {
+        return Some(None);
+    }
+    super::tenants::log_excerpts(item).map(Some)
 }
 
 fn flag(reader: &Reader<'_>, key: &'static str, held: &mut bool) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use penstock_model::flow::{FlowLimits, Limit};
 use penstock_model::id::{PlaceName, TenantName};
 use penstock_model::pattern::Pattern;
-use penstock_model::tenant::{PlacePolicy, PlaceTemplate, Tenant, When, is_dns_label};
+use penstock_model::tenant::{PlacePolicy, PlaceTemplate, Tenant, Visibility, When, is_dns_label};
 
 use super::flow;
 use super::read::{Listed, Names, Sections, known, remember};
@@ -205,6 +205,7 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
     let labels = texts("labels");
     let annotations = texts("annotations");
     let clone = truth("clone");
+    let log_excerpts = reader.maybe("log-excerpts", log_excerpts);
     Reader::finish(reader);
     Some(PlacePolicy {
         pod_template: pod_template?,
@@ -223,7 +224,17 @@ fn policy(item: Item<'_>) -> Option<PlacePolicy> {
         labels: labels?,
         annotations: annotations?,
         clone: clone?,
+        log_excerpts: log_excerpts?,
     })
+}
+
+/// Whose logs may be shown: those of projects that are seen by no more people than this.
+pub(super) fn log_excerpts(item: Item<'_>) -> Option<Visibility> {
+    item.one_of(&[
+        ("private", Visibility::Private),
+        ("internal", Visibility::Internal),
+        ("public", Visibility::Public),
+    ])
 }
 
 fn host_path(text: &str) -> Result<String, String> {

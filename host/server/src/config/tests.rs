@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use penstock_model::effect::EffectKind;
 use penstock_model::scope::Trust;
+use penstock_model::tenant::Visibility;
 use tempfile::TempDir;
 
 use super::*;
@@ -655,8 +656,7 @@ fn any_text_is_read_or_refused_without_a_panic_and_nothing_of_it_is_shown() {
 
 /// The small configuration, whose tenant has its own file with this text.
 fn delegated(text: &str) -> Config {
-    let policy =
-        "policy: { images: [alpine, busybox], resolvers: [git], timeout: 1h, pod-template: true }";
+    let policy = "policy: { images: [alpine, busybox], resolvers: [git], timeout: 1h, pod-template: true, log-excerpts: internal }";
     let main = SMALL
         .replace("run-as: ci }", &format!("run-as: ci, {policy} }}"))
         .replace(
@@ -685,12 +685,17 @@ fn a_tenant_s_own_file_narrows_its_places_and_plugins() {
     assert!(before.pod_template);
 
     let config = delegated(
-        "places:\n  ci: { policy: { images: [alpine], resolvers: [], timeout: 10m, pod-template: false } }\n",
+        "places:\n  ci: { policy: { images: [alpine], resolvers: [], timeout: 10m, pod-template: false, log-excerpts: private } }\n",
     );
     let policy = &config.tenants[0].places.values().next().unwrap().policy;
+    assert_eq!(policy.log_excerpts, Some(Visibility::Private));
     assert_eq!(policy.images.as_deref(), Some(&["alpine".to_owned()][..]));
     assert!(policy.resolvers.is_empty() && !policy.pod_template);
     assert_eq!(policy.timeout, Some(600));
+
+    let config = delegated("places: { ci: { policy: { log-excerpts: false } } }");
+    let policy = &config.tenants[0].places.values().next().unwrap().policy;
+    assert_eq!(policy.log_excerpts, None);
 
     let config = delegated("places: { ci: false }\nplugins: { build: { mode: observe } }\n");
     assert!(config.tenants[0].places.is_empty());
@@ -716,6 +721,10 @@ fn a_tenant_s_own_file_never_widens_and_its_mistakes_are_its_own() {
         (
             "places: { ci: { policy: { clone: true } } }",
             "`clone` would be more",
+        ),
+        (
+            "places: { ci: { policy: { log-excerpts: public } } }",
+            "`log-excerpts` would be more",
         ),
         (
             "places: { ci: { policy: { security-context: true } } }",

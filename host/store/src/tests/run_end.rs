@@ -75,6 +75,7 @@ async fn an_end_comes_to_the_route_that_started_the_run_in_the_lane_of_its_event
     let order = wanted(start("d1", "run", 'a', "main"), 2);
     started(&bed, "d1", &order).await;
     assert!(told(&bed).await.is_empty());
+    assert_eq!(bed.store.keep_excerpt(&order.id, "boom").await, Ok(true));
     let observed = bed
         .store
         .run_observed(seen(&order, RunState::Failed), bed.now())
@@ -97,6 +98,7 @@ async fn an_end_comes_to_the_route_that_started_the_run_in_the_lane_of_its_event
         panic!("{event:?}")
     };
     assert_eq!(finished.depth, 2);
+    assert_eq!(finished.log_excerpt.as_deref(), Some("boom"));
     assert_eq!(finished.failed_task.as_deref(), Some("test"));
     assert_eq!(finished.run.state, RunState::Failed);
     assert_eq!(finished.run.results.len(), 1);

@@ -21,7 +21,7 @@ on_both![
 ];
 
 /// Decides a run and gives its observation.
-async fn queued(bed: &Bed, id: &str, c: char) -> RunObservation {
+pub(super) async fn queued(bed: &Bed, id: &str, c: char) -> RunObservation {
     let mut new = delivery(id, bed.now());
     new.lane = lane(1, id);
     let claim = bed.routed(new, &["r"]).await;

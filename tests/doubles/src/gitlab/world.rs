@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     deploy_tokens::DeployToken,
     hooks::Hook,
-    project::{Access, Project, ProjectSeed, Protected},
+    project::{Access, Project, ProjectSeed, Protected, Visibility},
     repository::Objects,
     tokens::Token,
 };
@@ -190,6 +190,15 @@ impl World {
     /// If there is no such project.
     pub fn move_project(&mut self, path: &str, to: &str) -> &mut Self {
         to.clone_into(&mut self.project_mut(path).path);
+        self
+    }
+
+    /// Lets other people see a project.
+    ///
+    /// # Panics
+    /// If there is no such project.
+    pub fn visibility(&mut self, path: &str, visibility: Visibility) -> &mut Self {
+        self.project_mut(path).visibility = visibility;
         self
     }
 
