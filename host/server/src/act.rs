@@ -11,6 +11,7 @@ use penstock_gitlab::StatusOutcome;
 use penstock_model::admit::{
     CommentOrder, DeleteOrder, Order, RunOrder, StatusOrder, StopHow, StopOrder, Task,
 };
+use penstock_model::effect::StatusState;
 use penstock_model::id::{EffectId, InstanceName, Timestamp};
 use penstock_model::run::RunState;
 use penstock_store::{ActError, Claim, CreatedRun, Effect, Onward, Then};
@@ -120,6 +121,9 @@ async fn step(
         }
         Task::StopRun(order) => stop_run(host, &live, &effect.order, order).await,
         Task::DeleteRun(order) => delete_run(&live, order).await,
+        Task::SetStatus(status) if no_longer_waits(host, status).await => {
+            Tried::Done(json!({ "status": "Overtaken" }))
+        }
         Task::SetStatus(status) => {
             set_status(&live, status, status::is_unconfirmed(&effect.order)).await
         }
@@ -314,6 +318,14 @@ fn instance<'a>(live: &'a Live, name: &InstanceName) -> Result<&'a Arc<Instance>
             "the configuration has no GitLab instance `{name}` any more"
         ))
     })
+}
+
+/// That a run waits is not worth a call any more: it runs or has ended, and what tells of that stands behind.
+async fn no_longer_waits(host: &Host, status: &StatusOrder) -> bool {
+    let (StatusState::Pending, Some(run)) = (status.state, &status.run) else {
+        return false;
+    };
+    matches!(host.store.run(run).await, Ok(Some(run)) if !matches!(run.run.state, RunState::Queued | RunState::Gated))
 }
 
 async fn set_status(live: &Live, order: &StatusOrder, unconfirmed: bool) -> Tried {

@@ -49,3 +49,4 @@ pub mod status;
 pub mod statuses;
 pub mod text;
 pub mod trace;
+pub mod waiting;

@@ -324,7 +324,8 @@ async fn look_for(host: &Host, cluster: &Cluster, known: StoredRun, uid: String)
     }
 }
 
-fn tell(id: EffectId, known: &StoredRun, state: RunState, reason: &str) -> Order {
+/// The status that tells where a run stands.
+pub(crate) fn tell(id: EffectId, known: &StoredRun, state: RunState, reason: &str) -> Order {
     let about = About {
         of: &known.of,
         commit: &known.run.commit,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::lanes::{self, Lanes};
-use crate::{act, backoff, dispatch, flow, http, listen, report, retention};
+use crate::{act, backoff, dispatch, flow, http, listen, report, retention, waiting};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -95,6 +95,7 @@ pub fn start(
         tasks.spawn(flow::run(host.store.clone(), stop.clone()));
     }
     if loops.contains(&Loop::Act) {
+        tasks.spawn(waiting::run(Arc::clone(host), stop.clone()));
         tasks.spawn(retention::run(Arc::clone(host), stop.clone()));
         tasks.spawn(crate::clone::sweep(Arc::clone(host), stop.clone()));
     }

@@ -29,6 +29,7 @@
 //! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
 //! | `clone` | credentials of runs, from before they are made until they are gone |
+//! | `waiting` | runs that wait, and that this is told of |
 //! | `excerpt` | ends of logs |
 //! | `run_end` | a run's end, given to the plugin that started it |
 //! | `repeat` | statuses that a newer pipeline has to be given again |
@@ -78,6 +79,7 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use act::{ActError, Created, CreatedRun, Effect};
 pub use cancel::withdrawn_status;
@@ -104,3 +106,4 @@ pub use run::{RunObservation, StoredRun};
 pub use size::Shrunk;
 pub use state::StateScope;
 pub use store::{Store, Target};
+pub use waiting::{WaitingRun, WaitsFor};

@@ -270,7 +270,7 @@ pub(crate) fn explain(tx: &mut dyn Tx, id: &str, reason: &str) -> Result<(), Sto
 /// Queues a run again whose creation was refused.
 pub(crate) fn queue_again(tx: &mut dyn Tx, id: &str) -> Result<(), StoreError> {
     tx.execute(
-        "UPDATE runs SET state = 'queued', finished = 0, finished_at = NULL, reason = '' \
+        "UPDATE runs SET state = 'queued', finished = 0, finished_at = NULL, reason = '', told_waiting = 0 \
          WHERE id = ?1 AND state IN ('queued', 'refused')",
         params![id],
     )

@@ -26,6 +26,7 @@ mod runs;
 mod server;
 mod size;
 mod starts;
+mod waiting;
 mod world;
 
 /// Runs each named test on a fresh store of either kind.

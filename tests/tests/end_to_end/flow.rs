@@ -42,6 +42,9 @@ async fn a_run_over_its_limit_waits_through_a_restart_and_goes_when_there_is_roo
     scene.penstock.restart().await;
     assert_eq!(queue(&scene).await, waiting);
     assert_eq!(scene.runs().await.len(), 1, "it was not created");
+    let pending = scene.status(&second.commit, "build", "pending").await;
+    let said = pending["description"].as_str().unwrap();
+    assert!(said.contains("has 1 of 1 runs in flight"), "{said}");
     let told = scene.explain(&second_delivery).await.to_string();
     assert!(told.contains("waits for room, 1 of 1"), "{told}");
     // Somebody ends the first.
@@ -51,6 +54,13 @@ async fn a_run_over_its_limit_waits_through_a_restart_and_goes_when_there_is_roo
         .await
         .unwrap();
     scene.run_of(&second_delivery).await;
+    scene.status(&second.commit, "build", "running").await;
+    assert_eq!(
+        scene.posted(&second.commit, "build"),
+        ["pending", "running"]
+    );
+    let of_first = scene.posted(&first.commit, "build");
+    assert_eq!(of_first[0], "running", "it started at once: no status more");
     assert_eq!(queue(&scene).await, Vec::<Value>::new());
 }
 

@@ -28,6 +28,10 @@ const STEPS: &[(&str, &str)] = &[
         include_str!("../../migrations/0055_log_excerpt.sql"),
     ),
     (
+        "0056_told_waiting",
+        include_str!("../../migrations/0056_told_waiting.sql"),
+    ),
+    (
         "0060_clone",
         include_str!("../../migrations/0060_clone.sql"),
     ),
