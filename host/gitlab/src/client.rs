@@ -111,6 +111,8 @@ impl Observer for () {
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) priority: Priority,
+    /// So old may an answer be that decides over rights.
+    believed: Duration,
 }
 
 pub(crate) struct Shared {
@@ -239,6 +241,7 @@ impl Client {
                 no_graphql: AtomicBool::new(false),
             }),
             priority: Priority::Foreground,
+            believed: BELIEVED,
         })
     }
 
@@ -248,6 +251,16 @@ impl Client {
         Self {
             shared: Arc::clone(&self.shared),
             priority: Priority::Background,
+            believed: self.believed,
+        }
+    }
+
+    /// The same client, but rights are asked for anew and not believed from before. What it hears others believe.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self {
+            believed: Duration::ZERO,
+            ..self.clone()
         }
     }
 
@@ -272,7 +285,7 @@ impl Client {
     pub(crate) async fn recent<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, ApiError> {
         let key = call.key();
         let held = self.shared.recent.get(&key);
-        if let Some((_, body)) = held.filter(|(at, _)| at.elapsed() < BELIEVED) {
+        if let Some((_, body)) = held.filter(|(at, _)| at.elapsed() < self.believed) {
             return read(call.class, &body);
         }
         let reply = self.send(call).await?;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use penstock_gitlab::{
-    Accepted, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, confirm_host, host_claims,
-    parse,
+    Accepted, Client, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, confirm_host,
+    host_claims, parse,
 };
 use penstock_model::admit::{Order, ProjectOf};
 use penstock_model::host_event::{HostEvent, is_host_hook};
@@ -324,8 +324,8 @@ fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &Delive
     )
 }
 
-/// Asks GitLab what the event may be trusted for.
-async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
+/// Asks GitLab, by this client, what the event may be trusted for.
+async fn confirmed(delivery: &Delivery, client: &Client) -> Result<Confirmed, Unconfirmed> {
     let Delivery {
         instance,
         stored,
@@ -335,7 +335,7 @@ async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
     } = delivery;
     if let Source::Host(event) = source {
         let own = instance.own_users().await.map_err(Unconfirmed::away)?;
-        return confirm_host(&instance.client, event, &own)
+        return confirm_host(client, event, &own)
             .await
             .map_err(Unconfirmed::away);
     }
@@ -346,7 +346,7 @@ async fn confirmed(delivery: &Delivery) -> Result<Confirmed, Unconfirmed> {
         ))
     })?;
     let own = instance.own_users().await.map_err(Unconfirmed::away)?;
-    confirm(&instance.client, parsed, &scope, &own)
+    confirm(client, parsed, &scope, &own)
         .await
         .map_err(|error| match error {
             ConfirmError::Api(error) => Unconfirmed::away(error),

@@ -1,6 +1,6 @@
 //! A project's `.tekton` folder, from a push, a tag, a merge request, a comment and a fork to runs in a real cluster.
 
-use penstock_doubles::gitlab::{Change, Proposal, Push};
+use penstock_doubles::gitlab::{Break, Change, Fault, Proposal, Push};
 use penstock_tests::scene::{FORK, PROJECT, annotation};
 use penstock_tests::{Plugin, Route, Scene, until};
 use serde_json::{Value, json};
@@ -235,4 +235,38 @@ async fn a_fork_runs_in_the_place_for_forks_after_it_was_allowed_and_not_before(
     .await;
     assert_eq!(run.data["spec"]["params"][0]["value"], proposed.commit);
     assert_eq!(annotation(&run, "penstock.dev/trust"), "untrusted");
+}
+
+#[tokio::test]
+async fn who_lost_the_right_while_the_plugin_was_slow_starts_nothing() {
+    let (scene, pushed) = scene("tekton-demoted").await;
+    scene.send_one(&pushed).await;
+    drop(
+        scene
+            .gitlab
+            .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a")),
+    );
+    let proposed = scene
+        .gitlab
+        .propose(Proposal::new(PROJECT, "topic", "alice"));
+    // The plugin waits for the folder longer than a confirmation is good for.
+    let slow = Fault::new("GET", "/repository/tree", Break::Late(17_000)).times(1);
+    scene.gitlab.order(slow);
+    let before = scene.gitlab.calls_to("GET", "/repository/tree").len();
+    let delivery = scene.send_one(&proposed).await;
+    until("the plugin's question", async || {
+        let now = scene.gitlab.calls_to("GET", "/repository/tree").len();
+        (now > before).then_some(())
+    })
+    .await;
+    scene
+        .gitlab
+        .edit(|world| _ = world.remove_member("acme", "alice"));
+    let told = scene.outcome(&delivery, "decided").await;
+    assert_eq!(told["routes"][0]["trust"], "untrusted", "{told:#}");
+    assert_eq!(told["runs"], json!([]), "{told:#}");
+    scene
+        .penstock
+        .logged("changed under a slow call; it is made anew")
+        .await;
 }

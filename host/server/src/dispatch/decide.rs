@@ -20,6 +20,8 @@ use crate::trace;
 
 /// How often a call is made anew when the state changed under it.
 const CONFLICTS: u32 = 5;
+/// How often a call is made in which what GitLab says of the event changed.
+const CHANGES: u32 = 3;
 /// How often a call is made that passes its deadline.
 const DEADLINES: u32 = 3;
 
@@ -41,10 +43,10 @@ pub(super) async fn route(
         unwritten,
         then,
     };
-    let (mut conflicts, mut deadlines) = (0, 0);
+    let (mut conflicts, mut deadlines, mut changes) = (0, 0, 0);
     loop {
         // Each round confirms anew, so that rights are never older than the client's caches.
-        let call = match prepare(host, delivery, pending).await {
+        let mut call = match prepare(host, delivery, pending).await {
             Ok(call) => call,
             Err(NotNow::Later { why, after }) => return step.postpone(&why, after).await,
             Err(NotNow::Never(why)) => return step.fail(why, None).await,
@@ -76,6 +78,22 @@ pub(super) async fn route(
             if deadlines < DEADLINES {
                 continue;
             }
+        }
+        match call.still_holds(delivery).await {
+            Ok(true) => {}
+            Ok(false) => {
+                changes += 1;
+                let why = "what GitLab says of the event changed under a slow call";
+                if changes == CHANGES {
+                    return step.postpone(why, None).await;
+                }
+                tracing::info!(changes, "{why}; it is made anew");
+                continue;
+            }
+            Err(NotNow::Later { why, after }) => return step.postpone(&why, after).await,
+            Err(NotNow::Never(why)) => return step.fail(why, None).await,
+            Err(NotNow::Forged(why)) => return step.settle(Settlement::Failed, why).await,
+            Err(NotNow::NotMeant(why)) => return step.settle(Settlement::Decided, why).await,
         }
         match step.commit(&call, record).await {
             Err(CommitError::Conflict { what }) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use penstock_gitlab::EventContext;
@@ -45,6 +45,18 @@ pub(super) enum NotNow {
     NotMeant(String),
 }
 
+impl From<Unconfirmed> for NotNow {
+    fn from(unconfirmed: Unconfirmed) -> Self {
+        match unconfirmed {
+            Unconfirmed::Away { why, after } => Self::Later { why, after },
+            Unconfirmed::Never(why) => Self::Forged(why),
+        }
+    }
+}
+
+/// A decision is committed on what GitLab said no longer ago than this: with what its client believes, rights are a minute old at most.
+const CONFIRMED_FOR: Duration = Duration::from_secs(15);
+
 /// Everything that a call needs.
 pub(super) struct Call {
     pub(super) slot: Arc<PluginSlot>,
@@ -55,6 +67,8 @@ pub(super) struct Call {
     places: Vec<Place>,
     head: Option<CommitId>,
     past: bool,
+    /// When GitLab was asked.
+    asked_at: Instant,
     world: Arc<CallWorld>,
     failure_id: EffectId,
     attempt: u32,
@@ -96,12 +110,10 @@ pub(super) async fn prepare(
     let loaded = slot
         .ready()
         .map_err(|not_ready| later(not_ready.to_string()))?;
-    let confirmed = confirmed(delivery)
+    let asked_at = Instant::now();
+    let confirmed = confirmed(delivery, &instance.client)
         .await
-        .map_err(|unconfirmed| match unconfirmed {
-            Unconfirmed::Away { why, after } => NotNow::Later { why, after },
-            Unconfirmed::Never(why) => NotNow::Forged(why),
-        })?;
+        .map_err(NotNow::from)?;
     if !confirmed.is_known() {
         return Err(NotNow::Forged(
             "GitLab shows no such project or group to Penstock's user: give it access, then retry"
@@ -221,6 +233,7 @@ pub(super) async fn prepare(
         world: Arc::new(world),
         past: confirmed.past,
         head: confirmed.head,
+        asked_at,
         loaded,
         event,
         places,
@@ -257,6 +270,26 @@ impl Call {
             ("route", self.route.name.to_string().into()),
             ("event.trust", self.event.provenance.trust.as_str().into()),
         ]
+    }
+
+    /// Asks GitLab again if the call took long: heads are brought up to date. Says whether the event is still what the plugin was asked with; if
+    /// it is not, what the plugin answered was an answer to another question.
+    pub(super) async fn still_holds(&mut self, delivery: &Delivery) -> Result<bool, NotNow> {
+        if self.asked_at.elapsed() < CONFIRMED_FOR {
+            return Ok(true);
+        }
+        let asked_at = Instant::now();
+        let now = confirmed(delivery, &delivery.instance.client.anew()).await?;
+        let event = &self.event;
+        let same = now.scope == event.scope
+            && now.actor == event.actor
+            && now.provenance == event.provenance
+            && now.ref_name == event.ref_name
+            && now.commit == event.commit;
+        if same {
+            (self.head, self.past, self.asked_at) = (now.head, now.past, asked_at);
+        }
+        Ok(same)
     }
 
     /// Counts what came of it.
