@@ -6,6 +6,7 @@ use penstock_model::tenant::Place;
 use crate::{
     Cluster,
     create::creator_remedy,
+    left_over::task_runs_remedy,
     log::logs_remedy,
     names::TEKTON,
     observe::Call,
@@ -75,6 +76,8 @@ const CLONING_NEEDS: [Act<'static>; 2] = [
     Act::core("create", "secrets"),
     Act::core("delete", "secrets"),
 ];
+/// What a creator needs to stop what Tekton left behind.
+const STOP_NEEDS: [Act<'static>; 1] = [Act::tekton("patch", "taskruns")];
 /// What a creator needs where finished runs are deleted.
 const KEEPING_NEEDS: [Act<'static>; 1] = [Act::tekton("delete", "pipelineruns")];
 /// What a creator needs where logs are shown.
@@ -216,6 +219,11 @@ impl Cluster {
             }
         }];
         checks.extend(self.check_creator(namespace, creator).await);
+        let remedy = task_runs_remedy(namespace, creator);
+        checks.extend(
+            self.check_needs(namespace, creator, &STOP_NEEDS, &remedy)
+                .await,
+        );
         if place.policy.clone {
             let remedy = secrets_remedy(namespace, creator);
             checks.extend(

@@ -64,6 +64,7 @@ pub mod stored;
 pub mod token;
 pub mod watch;
 
+mod left_over;
 mod object;
 mod refusal;
 mod review;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use penstock_model::admit::{StopHow, StopOrder};
 use penstock_model::id::EffectId;
+use penstock_model::run::RunState;
 use serde_json::{Value, json};
 
 use crate::{
@@ -25,6 +26,11 @@ pub enum Stopped {
     Asked,
     /// It had ended before.
     AlreadyFinished,
+    /// It had ended, and tasks of it went on: they were told.
+    LeftOver {
+        /// How many TaskRuns.
+        tasks: usize,
+    },
     /// It does not exist any more.
     Gone,
 }
@@ -144,6 +150,15 @@ impl Cluster {
         let Some(run) = self.meant(&meant, &creator).await? else {
             return Ok(Stopped::Gone);
         };
+        if run.state == RunState::Canceled {
+            let left = self
+                .stop_left_over(order, &meant, &creator, &run.uid)
+                .await?;
+            return Ok(match left {
+                0 => Stopped::AlreadyFinished,
+                tasks => Stopped::LeftOver { tasks },
+            });
+        }
         if run.state.is_final() {
             return Ok(Stopped::AlreadyFinished);
         }

@@ -134,3 +134,52 @@ async fn the_api_server_itself_refuses_a_change_of_another_uid() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_task_that_goes_on_after_its_run_was_marked_as_cancelled_is_stopped() {
+    use kube::api::{Patch, PatchParams};
+    let (place, cluster) = place("left-over").await;
+    let (run, uid) = endless(&place, &cluster).await;
+    // As Tekton leaves it when it did not see the TaskRun that it had just made: the run has ended, and is not looked at again.
+    let status = serde_json::json!({ "status": {
+        "completionTime": "2026-01-01T00:00:00Z",
+        "conditions": [{ "type": "Succeeded", "status": "False", "reason": "Cancelled", "message": "cancelled" }],
+    }});
+    runs(&place)
+        .await
+        .patch_status(&run.name, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .unwrap();
+    ended(&cluster, &run).await;
+    let stop = StopOrder {
+        how: StopHow::AtOnce,
+        ..stop_order(&run, effect(&place, "run"), Some(&uid))
+    };
+    assert_eq!(
+        cluster.stop_run(&stop).await.unwrap(),
+        Stopped::LeftOver { tasks: 1 }
+    );
+    let client = penstock_control_plane::shared()
+        .await
+        .unwrap()
+        .client()
+        .await
+        .unwrap();
+    let kind = kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk(
+        "tekton.dev",
+        "v1",
+        "TaskRun",
+    ));
+    let tasks: kube::Api<kube::core::DynamicObject> =
+        kube::Api::namespaced_with(client, place.namespace(), &kind);
+    let reason = wait::until("the end of the task", LIMIT, async || {
+        let all = tasks.list(&kube::api::ListParams::default()).await?;
+        let condition = all.items[0].data["status"]["conditions"][0].clone();
+        Ok((condition["status"] == "False").then(|| condition["reason"].clone()))
+    });
+    assert_eq!(reason.await.unwrap(), "TaskRunCancelled");
+    assert_eq!(
+        cluster.stop_run(&stop).await.unwrap(),
+        Stopped::AlreadyFinished
+    );
+}

@@ -24,6 +24,8 @@ const STEPS: &[(&str, &str)] = &[
     (
         "0042_status_lanes",
         include_str!("../../migrations/0042_status_lanes.sql"),
+    ),
+    (
         "0055_log_excerpt",
         include_str!("../../migrations/0055_log_excerpt.sql"),
     ),
