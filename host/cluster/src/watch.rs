@@ -3,15 +3,23 @@
 //! Goes on after a lost connection where it was, and lists everything again where the API server has forgotten that
 //! point. Nothing is kept between two processes: each begins with a whole listing.
 
-use futures_util::{Stream, StreamExt as _, future};
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures_util::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream},
+};
 use kube::{
     Api,
     runtime::{
         WatchStreamExt as _,
-        watcher::{Config, Error, Event, watcher},
+        utils::ResetTimerBackoff,
+        watcher::{Config, Error, Event, ExponentialBackoff, watcher},
     },
 };
 use penstock_model::id::EffectId;
+use tokio::time::timeout;
 
 use crate::{
     Cluster,
@@ -25,6 +33,11 @@ use crate::{
 /// found out after at most that.
 const WATCH_SECONDS: u32 = 120;
 
+/// A listing that says nothing for so long is begun anew: its answer may be lost.
+const LISTING_PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses after the watch failed: the first and the longest. A watch that went well for as long as the longest begins with the first again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
 /// What the watch says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunSeen {
@@ -35,7 +48,7 @@ pub enum RunSeen {
     /// A listing is complete: these are there. A run of this cluster that isn't among them, and was created before the
     /// listing began, is gone.
     Listed(Vec<EffectId>),
-    /// The watch failed. It goes on by itself after a pause that grows to half a minute.
+    /// The watch failed. It goes on by itself after a pause that grows to ten seconds.
     Interrupted {
         /// Why.
         why: String,
@@ -47,31 +60,80 @@ impl Cluster {
     /// slowly is told late and misses nothing.
     pub fn watch(&self) -> impl Stream<Item = RunSeen> + Send + 'static {
         let runs: Api<SeenRun> = Api::all(self.wire.host());
+        stream::unfold(Watching::begin(runs), |mut watching| async {
+            let said = watching.next().await?;
+            Some((said, watching))
+        })
+    }
+}
+
+/// A watch that goes on.
+struct Watching {
+    runs: Api<SeenRun>,
+    events: BoxStream<'static, Result<Event<SeenRun>, Error>>,
+    /// Ids of a listing that is not complete; none: it is.
+    listing: Option<Vec<EffectId>>,
+}
+
+impl Watching {
+    fn begin(runs: Api<SeenRun>) -> Self {
         let config = Config::default()
             .labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"))
             .timeout(WATCH_SECONDS);
-        let mut listing = Vec::new();
-        watcher(runs, config)
-            .default_backoff()
-            .filter_map(move |event| future::ready(seen(event, &mut listing)))
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(PAUSES.0)
+            .with_max_delay(PAUSES.1)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times();
+        let pauses = ResetTimerBackoff::new(ExponentialBackoff::from(pauses), PAUSES.1);
+        Self {
+            events: watcher(runs.clone(), config).backoff(pauses).boxed(),
+            listing: Some(Vec::new()),
+            runs,
+        }
+    }
+
+    async fn next(&mut self) -> Option<RunSeen> {
+        loop {
+            let event = match &self.listing {
+                None => self.events.next().await,
+                Some(_) => match timeout(LISTING_PATIENCE, self.events.next()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        *self = Self::begin(self.runs.clone());
+                        let why = format!("a listing said nothing for {LISTING_PATIENCE:?}");
+                        return Some(RunSeen::Interrupted { why });
+                    }
+                },
+            };
+            if let Some(said) = seen(event?, &mut self.listing) {
+                return Some(said);
+            }
+        }
     }
 }
 
 /// One event of the watcher; `listing` holds the ids of a listing that is not complete.
-fn seen(event: Result<Event<SeenRun>, Error>, listing: &mut Vec<EffectId>) -> Option<RunSeen> {
+fn seen(
+    event: Result<Event<SeenRun>, Error>,
+    listing: &mut Option<Vec<EffectId>>,
+) -> Option<RunSeen> {
     match event {
         Ok(Event::Apply(run)) => run.read().map(RunSeen::Changed),
         Ok(Event::Delete(run)) => run.read().map(RunSeen::Deleted),
         Ok(Event::Init) => {
-            listing.clear();
+            *listing = Some(Vec::new());
             None
         }
         Ok(Event::InitApply(run)) => {
             let run = run.read();
-            listing.extend(run.as_ref().map(|run| run.effect));
+            if let Some(listing) = listing {
+                listing.extend(run.as_ref().map(|run| run.effect));
+            }
             run.map(RunSeen::Changed)
         }
-        Ok(Event::InitDone) => Some(RunSeen::Listed(std::mem::take(listing))),
+        Ok(Event::InitDone) => Some(RunSeen::Listed(listing.take().unwrap_or_default())),
         Err(error) => Some(RunSeen::Interrupted { why: chain(&error) }),
     }
 }
@@ -90,7 +152,7 @@ mod tests {
     #[test]
     fn a_listing_that_begins_again_forgets_the_first_half() {
         let (one, other) = ("ab".repeat(32), "cd".repeat(32));
-        let mut listing = Vec::new();
+        let mut listing = None;
         let events = [
             Event::Init,
             Event::InitApply(run(&one)),

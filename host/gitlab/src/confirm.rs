@@ -16,13 +16,14 @@
 //! | note on a commit | none | the commit, if some ref of the project holds it | none | the actor |
 //! | anything else, a deleted ref | its name | none | none | the actor |
 //!
-//! An event is past if the head is another commit than its own, if the ref that it says was deleted is there, or if the merge
-//! request is in another state than it says.
+//! An event is past if the head is another commit than its own, if the ref that it says was deleted is there, if the merge
+//! request is in another state than it says, or if it is a comment of more than an hour ago.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use penstock_model::event::{EventKind, MergeRequest, NoteTarget, Request};
-use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, UserId};
+use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, Timestamp, UserId};
 use penstock_model::scope::{Actor, Group, Project, Provenance, Scope};
 use penstock_model::tenant::Visibility;
 
@@ -58,8 +59,8 @@ pub struct Confirmed {
     pub commit: Option<CommitId>,
     /// Head of the ref or merge request as it is now: what supersedes. None: there is none, or it could not be confirmed.
     pub head: Option<CommitId>,
-    /// GitLab has gone on since: another head, a ref that is there again, a merge request in another state. Such an event, taken in
-    /// late, ends nothing that came after it.
+    /// GitLab has gone on since: another head, a ref that is there again, a merge request in another state, a comment of hours ago.
+    /// Such an event, taken in late, ends nothing that came after it.
     pub past: bool,
 }
 
@@ -290,7 +291,7 @@ async fn in_project(
     }
     let superseded = found.head.is_some() && found.head != found.commit;
     Ok(Confirmed {
-        past: found.past || superseded,
+        past: found.past || superseded || is_late(parsed, Timestamp::now()),
         kind,
         provenance: Provenance {
             trust,
@@ -304,6 +305,13 @@ async fn in_project(
         commit: found.commit,
         head: found.head,
     })
+}
+
+/// Nobody waits so long for what a comment asks to be ended: it was sent again, or waited here.
+const LATE: Duration = Duration::from_secs(60 * 60);
+
+fn is_late(parsed: &Parsed, now: Timestamp) -> bool {
+    parsed.happened_at.is_some_and(|at| now.since(at) > LATE)
 }
 
 fn merge_request_of(kind: &mut EventKind) -> Option<&mut MergeRequest> {

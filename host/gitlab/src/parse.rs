@@ -5,7 +5,7 @@
 //! can never become an event. Ids of zeros are git's way to say 'none' and become none.
 
 use penstock_model::event::EventKind;
-use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, UserId};
+use penstock_model::id::{CommitId, ProjectId, ProjectPath, RefName, Timestamp, UserId};
 use serde::de::DeserializeOwned;
 
 use crate::incoming::{self, Asked};
@@ -63,6 +63,9 @@ pub struct Parsed {
     /// What is asked for, where somebody asks for a run. It becomes the event's kind once GitLab said which commit the ref leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// When it happened, of what can mean anything hours later: a comment. None: it is not said.
+    #[serde(skip)]
+    pub happened_at: Option<Timestamp>,
 }
 
 /// Why a delivery can't be read. It is kept and shown.
@@ -92,6 +95,7 @@ struct Read {
     ref_name: Option<RefName>,
     revision: Option<String>,
     source_project: Option<u64>,
+    happened_at: Option<Timestamp>,
 }
 
 struct Reader<'a> {
@@ -133,6 +137,7 @@ impl Reader<'_> {
                 .map(ProjectId)
                 .filter(|source| Some(*source) != own),
             asked,
+            happened_at: read.happened_at,
         })
     }
 
@@ -206,7 +211,15 @@ fn plain(word: &str, actor: Option<ActorClaim>) -> Read {
         ref_name: None,
         revision: None,
         source_project: None,
+        happened_at: None,
     }
+}
+
+/// A time as GitLab writes it in a webhook: `2015-05-17 18:21:36 UTC`, or RFC 3339.
+fn time(text: &str) -> Option<Timestamp> {
+    let utc = text.strip_suffix(" UTC").map(|time| format!("{time}Z"));
+    let time: jiff::Timestamp = utc.as_deref().unwrap_or(text).parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok().map(Timestamp)
 }
 
 fn claim(id: Option<u64>, username: Option<String>) -> Option<ActorClaim> {
@@ -220,4 +233,21 @@ fn claim(id: Option<u64>, username: Option<String>) -> Option<ActorClaim> {
 fn person(user: Option<payload::User>) -> Option<ActorClaim> {
     let user = user?;
     claim(user.id, user.username)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_in_each_of_gitlab_s_ways() {
+        for text in [
+            "2015-05-17 18:21:36 UTC",
+            "2015-05-17T18:21:36Z",
+            "2015-05-17T20:21:36.000+02:00",
+        ] {
+            assert_eq!(time(text), Some(Timestamp(1_431_886_896_000)), "{text}");
+        }
+        assert_eq!(time("yesterday"), None);
+    }
 }

@@ -127,7 +127,7 @@ async fn step(
         Task::SetStatus(status) => {
             set_status(&live, status, status::is_unconfirmed(&effect.order)).await
         }
-        Task::Comment(order) => comment(&live, order).await,
+        Task::Comment(order) => comment(host, &live, order).await,
         // The transaction that commits a decision resolves it to orders that stop runs; one in the outbox is a fault of ours.
         Task::CancelRuns(_) => {
             Tried::Never("a cancel was not resolved to runs when it was decided".to_owned())
@@ -371,12 +371,12 @@ fn posted(outcome: &StatusOutcome) -> serde_json::Value {
     }
 }
 
-async fn comment(live: &Live, order: &CommentOrder) -> Tried {
+async fn comment(host: &Host, live: &Live, order: &CommentOrder) -> Tried {
     let instance = match instance(live, &order.of.instance) {
         Ok(instance) => instance,
         Err(never) => return never,
     };
-    let own = match instance.own_users().await {
+    let own = match instance.own_users(&host.store).await {
         Ok(own) => own,
         Err(error) => {
             return Tried::Again {

@@ -22,7 +22,7 @@ use penstock_model::id::{
 };
 use penstock_model::scope::Project;
 use penstock_store::{
-    Claim, LaneError, Onward, Pending, PendingRoute, Pinned, StoredDelivery, Then,
+    Claim, LaneError, Onward, Pending, PendingRoute, Pinned, Store, StoredDelivery, Then,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -30,7 +30,7 @@ use tracing::Instrument as _;
 use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
 use crate::lanes::After;
-use crate::live::{Instance, Live};
+use crate::live::{Instance, Live, OwnUsersError};
 use crate::{status, statuses, trace};
 
 pub use turns::Turns;
@@ -179,7 +179,7 @@ async fn step(
     let mut unwritten = None;
     if !routed {
         statuses::of_event(host, &delivery.instance, &delivery.stored, &delivery.parsed).await;
-        let names = match find_routes(&delivery).await {
+        let names = match find_routes(&host.store, &delivery).await {
             Ok(names) => names,
             Err(NoRoute::Settled(why)) => {
                 tracing::info!(why, "a delivery leads to no plugin");
@@ -261,7 +261,7 @@ enum NoRoute {
     },
 }
 
-async fn find_routes(delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
+async fn find_routes(store: &Store, delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
     let Delivery {
         live,
         instance,
@@ -269,10 +269,13 @@ async fn find_routes(delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
         ..
     } = delivery;
     if let Some(actor) = &parsed.actor {
-        let own = instance.own_users().await.map_err(|error| NoRoute::Away {
-            after: error.retry_after(),
-            why: error.to_string(),
-        })?;
+        let own = instance
+            .own_users(store)
+            .await
+            .map_err(|error| NoRoute::Away {
+                after: error.retry_after(),
+                why: error.to_string(),
+            })?;
         if own.contains(&actor.id) {
             return Err(NoRoute::Settled(format!(
                 "`{}` is Penstock's own user: what it does starts nothing",
@@ -325,7 +328,11 @@ fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &Delive
 }
 
 /// Asks GitLab, by this client, what the event may be trusted for.
-async fn confirmed(delivery: &Delivery, client: &Client) -> Result<Confirmed, Unconfirmed> {
+async fn confirmed(
+    store: &Store,
+    delivery: &Delivery,
+    client: &Client,
+) -> Result<Confirmed, Unconfirmed> {
     let Delivery {
         instance,
         stored,
@@ -334,7 +341,7 @@ async fn confirmed(delivery: &Delivery, client: &Client) -> Result<Confirmed, Un
         ..
     } = delivery;
     if let Source::Host(event) = source {
-        let own = instance.own_users().await.map_err(Unconfirmed::away)?;
+        let own = instance.own_users(store).await?;
         return confirm_host(client, event, &own)
             .await
             .map_err(Unconfirmed::away);
@@ -345,7 +352,7 @@ async fn confirmed(delivery: &Delivery, client: &Client) -> Result<Confirmed, Un
             stored.hook
         ))
     })?;
-    let own = instance.own_users().await.map_err(Unconfirmed::away)?;
+    let own = instance.own_users(store).await?;
     confirm(client, parsed, &scope, &own)
         .await
         .map_err(|error| match error {
@@ -360,6 +367,15 @@ enum Unconfirmed {
         after: Option<Duration>,
     },
     Never(String),
+}
+
+impl From<OwnUsersError> for Unconfirmed {
+    fn from(error: OwnUsersError) -> Self {
+        Self::Away {
+            after: error.retry_after(),
+            why: error.to_string(),
+        }
+    }
 }
 
 impl Unconfirmed {

@@ -5,7 +5,7 @@
 
 mod finder;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use penstock_cluster::{Cluster, ClusterSettings, LinkTo};
 use penstock_gitlab::{Client, ClientSettings, HookScope, Keys, Redaction};
 use penstock_model::admit::ProjectOf;
 use penstock_model::id::{
-    ClusterName, HookName, InstanceName, PlaceName, PluginName, RouteName, TenantName,
+    ClusterName, HookName, InstanceName, PlaceName, PluginName, RouteName, TenantName, Timestamp,
+    UserId,
 };
 use penstock_model::tenant::{Belonging, NoTenant, Place, Tenant, belonging};
+use penstock_store::{Store, StoreError};
 use tokio::sync::OnceCell;
 
 use self::finder::Finder;
@@ -306,20 +308,42 @@ impl Instance {
         })
     }
 
-    /// The GitLab users that Penstock itself acts as, asked for once.
+    /// The GitLab users that Penstock itself acts as, and those that it acted as before, asked for once. A token that is replaced by another user's
+    /// does not make strangers of what the earlier one wrote.
     ///
     /// # Errors
-    /// GitLab does not say.
+    /// GitLab or the store does not say.
     pub async fn own_users(
         &self,
-    ) -> Result<Arc<penstock_gitlab::OwnUsers>, penstock_gitlab::ApiError> {
+        store: &Store,
+    ) -> Result<Arc<penstock_gitlab::OwnUsers>, OwnUsersError> {
         let ask = || async {
-            let user = self.client.own_user().await?;
-            Ok(Arc::new(BTreeSet::from([penstock_model::id::UserId(
-                user.id,
-            )])))
+            let user = UserId(self.client.own_user().await?.id);
+            let all = store.own_user(&self.config.name, user, Timestamp::now());
+            Ok(Arc::new(all.await?))
         };
         self.own.get_or_try_init(ask).await.map(Arc::clone)
+    }
+}
+
+/// Why it is not known whom Penstock acts as.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnUsersError {
+    /// GitLab does not say.
+    #[error(transparent)]
+    Gitlab(#[from] penstock_gitlab::ApiError),
+    /// The store does not say.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OwnUsersError {
+    /// How long GitLab wishes to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Gitlab(error) => error.retry_after(),
+            Self::Store(_) => None,
+        }
     }
 }
 

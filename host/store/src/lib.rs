@@ -29,6 +29,7 @@
 //! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
 //! | `clone` | credentials of runs, from before they are made until they are gone |
+//! | `own_users` | whom Penstock acts as in GitLab |
 //! | `waiting` | runs that wait, and that this is told of |
 //! | `excerpt` | ends of logs |
 //! | `run_end` | a run's end, given to the plugin that started it |
@@ -67,6 +68,7 @@ mod flow;
 mod history;
 mod keep;
 mod outbox;
+mod own_users;
 mod project;
 mod records;
 mod repeat;

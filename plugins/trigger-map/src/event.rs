@@ -190,11 +190,15 @@ pub(crate) fn sample() -> Value {
         "release": { "tag": "", "name": "", "action": "" },
         "token_expiring": { "token_id": 0, "name": "", "owner": "", "expires_at": "" },
         "request": { "name": "", "source": "", "parameters": null },
-        "run": {
-            "id": "", "plugin": "", "key": "", "pipeline": "", "place": "", "state": "", "reason": "",
-            "web_url": "", "results": null, "depth": 0, "failed_task": "",
-            "log_excerpt": "",
-        },
+        "run": empty_run(),
+    })
+}
+
+fn empty_run() -> Value {
+    json!({
+        "id": "", "plugin": "", "key": "", "pipeline": "", "place": "", "state": "", "reason": "",
+        "web_url": "", "results": null, "depth": 0, "failed_task": "",
+        "log_excerpt": "",
     })
 }
 

@@ -16,7 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderName, Response, header};
 use regex::Regex;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::gitlab::{Break, Fault};
 use crate::wire::{self, Cut, Received, Server};
@@ -43,8 +43,8 @@ struct Shared {
     http: reqwest::Client,
     faults: Mutex<Vec<Fault>>,
     holds: Mutex<Vec<Hold>>,
-    /// Milliseconds after which a watch is cut; 0: never.
-    watch_lasts: AtomicU64,
+    /// After which a watch is cut; none: never.
+    watch_lasts: watch::Sender<Option<Duration>>,
     cuts: AtomicU64,
     failed: AtomicU64,
     passed: AtomicU64,
@@ -117,7 +117,7 @@ impl Proxy {
             http: http.build().expect("a client"),
             faults: Mutex::default(),
             holds: Mutex::default(),
-            watch_lasts: AtomicU64::new(0),
+            watch_lasts: watch::Sender::new(None),
             cuts: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             passed: AtomicU64::new(0),
@@ -153,13 +153,12 @@ impl Proxy {
     /// Breaks none any more, and cuts no watch.
     pub fn heal(&self) {
         lock(&self.shared.faults).clear();
-        self.shared.watch_lasts.store(0, Ordering::Relaxed);
+        self.shared.watch_lasts.send_replace(None);
     }
 
-    /// Cuts each watch after this time: one after the other without a word, with an event 'too old' (410), and in the middle of a line.
+    /// Cuts each watch after this time, those that are there too: one after the other without a word, with an event 'too old' (410), and in the middle of a line.
     pub fn cut_watches_after(&self, lasts: Duration) {
-        let millis = u64::try_from(lasts.as_millis()).expect("a short time");
-        self.shared.watch_lasts.store(millis, Ordering::Relaxed);
+        self.shared.watch_lasts.send_replace(Some(lasts));
     }
 
     /// Holds the next call whose method and path match these.
@@ -246,9 +245,8 @@ async fn pass(shared: Arc<Shared>, received: Received) -> Result<Response<Body>,
     match fault {
         None => {
             let answer = forward(&shared, &target, received).await?;
-            let lasts = shared.watch_lasts.load(Ordering::Relaxed);
-            if lasts > 0 && target.contains("watch=") {
-                return Ok(cut_after(&shared, answer, Duration::from_millis(lasts)));
+            if target.contains("watch=") {
+                return Ok(cut_in_time(shared, answer));
             }
             Ok(answer)
         }
@@ -335,25 +333,46 @@ async fn slowly(answer: Response<Body>, pause: Duration) -> Response<Body> {
     )
 }
 
-/// A watch that ends after a while.
-fn cut_after(shared: &Shared, answer: Response<Body>, lasts: Duration) -> Response<Body> {
-    let last_words: &'static [u8] = match shared.cuts.fetch_add(1, Ordering::Relaxed) % 3 {
-        0 => b"",
-        1 => b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\
-               \"message\":\"too old resource version\",\"reason\":\"Expired\",\"code\":410}}\n",
-        _ => b"{\"type\":\"MODIFIED\",\"object\":{\"kind\":\"Pipeli",
-    };
+/// A watch that ends when watches are cut; also one that was there before it was said that they are.
+fn cut_in_time(shared: Arc<Shared>, answer: Response<Body>) -> Response<Body> {
     let (head, body) = answer.into_parts();
-    let until = Box::pin(tokio::time::sleep(lasts));
+    let mut lasts = shared.watch_lasts.subscribe();
+    let (cut, was_cut) = oneshot::channel();
+    let until = Box::pin(async move {
+        loop {
+            let begun = *lasts.borrow_and_update();
+            let Some(begun) = begun else {
+                if lasts.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(begun) => break,
+                changed = lasts.changed() => if changed.is_err() { return },
+            }
+        }
+        let _ = cut.send(());
+    });
     let events = body
         .into_data_stream()
         .map(|part| part.map_err(|_| Cut))
-        .take_until(until)
-        .chain(stream::once(
-            async move { Ok(Bytes::from_static(last_words)) },
-        ));
-    // An error closes the connection where the next chunk would begin.
-    let events = events.chain(stream::once(async { Err(Cut) }));
+        .take_until(until);
+    let end = async move {
+        // Ended by the API server itself: it was not cut.
+        if was_cut.await.is_err() {
+            return stream::empty().boxed();
+        }
+        let last_words: &'static [u8] = match shared.cuts.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => b"",
+            1 => b"{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\
+                   \"message\":\"too old resource version\",\"reason\":\"Expired\",\"code\":410}}\n",
+            _ => b"{\"type\":\"MODIFIED\",\"object\":{\"kind\":\"Pipeli",
+        };
+        // An error closes the connection where the next chunk would begin.
+        stream::iter([Ok(Bytes::from_static(last_words)), Err(Cut)]).boxed()
+    };
+    let events = events.chain(stream::once(end).flatten());
     Response::from_parts(head, Body::from_stream(events))
 }
 

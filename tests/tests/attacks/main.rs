@@ -15,6 +15,7 @@ mod faults;
 mod fencing;
 mod forged;
 mod logs;
+mod order;
 mod power;
 mod request;
 mod taken;

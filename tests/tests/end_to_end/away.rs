@@ -109,3 +109,25 @@ async fn a_run_is_created_exactly_once_when_the_cluster_comes_back() {
     assert!((sent.len()..=sent.len() + 1).contains(&creations.len()));
     assert!(creations.values().all(|by| by.len() == 1), "{creations:?}");
 }
+
+#[tokio::test]
+async fn what_became_of_a_run_is_told_though_the_api_server_was_restarted_meanwhile() {
+    let plane = ControlPlane::start(Options::default()).await.unwrap();
+    let scene = Scene::builder("watched")
+        .cluster(plane.access())
+        .plugin(Plugin::starts("pipelines", &running("echo built")))
+        .start()
+        .await;
+    scene.place.hold_pods().await.unwrap();
+    let before = push(&scene);
+    scene.send_one(&before).await;
+    scene.status(&before.commit, "build", "running").await;
+    plane.restart_api_server().await.unwrap();
+    let after = push(&scene);
+    scene.send_one(&after).await;
+    scene.status(&after.commit, "build", "running").await;
+    scene.place.let_pods_finish().await.unwrap();
+    for change in [before, after] {
+        scene.status(&change.commit, "build", "success").await;
+    }
+}

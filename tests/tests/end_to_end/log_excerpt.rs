@@ -104,6 +104,7 @@ async fn the_end_of_a_failed_step_s_log_is_shown_and_given_to_the_plugin_without
     scene
         .gitlab
         .edit(|world| _ = world.visibility(PROJECT, Visibility::Internal));
+    scene.penstock.kill9();
     scene.penstock.restart().await;
     let now = page(&scene, &change.commit).await;
     assert!(

@@ -22,6 +22,7 @@ mod provenance;
 mod receive;
 mod refusals;
 mod reload;
+mod replaced_bot;
 mod replay;
 mod request_id;
 mod retry;

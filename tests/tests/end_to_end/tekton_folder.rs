@@ -240,7 +240,8 @@ async fn a_fork_runs_in_the_place_for_forks_after_it_was_allowed_and_not_before(
 #[tokio::test]
 async fn who_lost_the_right_while_the_plugin_was_slow_starts_nothing() {
     let (scene, pushed) = scene("tekton-demoted").await;
-    scene.send_one(&pushed).await;
+    let first = scene.send_one(&pushed).await;
+    scene.outcome(&first, "decided").await;
     drop(
         scene
             .gitlab

@@ -10,6 +10,7 @@
 mod audit;
 mod check;
 mod create;
+mod delete;
 mod log;
 mod rights;
 mod stop;

@@ -143,7 +143,7 @@ async fn a_task_that_goes_on_after_its_run_was_marked_as_cancelled_is_stopped() 
     // As Tekton leaves it when it did not see the TaskRun that it had just made: the run has ended, and is not looked at again.
     let status = serde_json::json!({ "status": {
         "completionTime": "2026-01-01T00:00:00Z",
-        "conditions": [{ "type": "Succeeded", "status": "False", "reason": "Cancelled", "message": "cancelled" }],
+        "conditions": [{ "type": "Succeeded", "status": "False", "reason": "Cancelled", "message": "cancelled", "lastTransitionTime": "2026-01-01T00:00:00Z" }],
     }});
     runs(&place)
         .await

@@ -35,6 +35,7 @@ pub fn host_claims(event: &HostEvent) -> Parsed {
             .map(|commit| commit.as_str().to_owned()),
         source_project: event.source_project,
         asked: None,
+        happened_at: None,
     }
 }
 

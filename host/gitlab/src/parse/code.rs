@@ -5,7 +5,7 @@ use penstock_model::event::{
 };
 use penstock_model::id::{ProjectId, RefName, UserId};
 
-use super::{ParseError, Read, Reader, claim, person, plain};
+use super::{ParseError, Read, Reader, claim, person, plain, time};
 use crate::claims::full_ref;
 use crate::payload;
 
@@ -24,6 +24,7 @@ impl Reader<'_> {
             .collect::<Result<_, _>>()?;
         let total = body.total_commits_count.unwrap_or(listed);
         Ok(Read {
+            happened_at: None,
             kind: EventKind::Push(Push {
                 ref_name: ref_name.clone(),
                 before: self.commit("before", body.before.as_deref())?,
@@ -69,6 +70,7 @@ impl Reader<'_> {
             .as_ref()
             .map(|after| checkout.as_ref().unwrap_or(after).to_string());
         Ok(Read {
+            happened_at: None,
             kind: EventKind::TagPush(TagPush {
                 ref_name: ref_name.clone(),
                 before: before.map(|id| id.to_string()),
@@ -175,6 +177,7 @@ impl Reader<'_> {
             None => attributes.created_at == attributes.updated_at,
         };
         Ok(Read {
+            happened_at: attributes.created_at.as_deref().and_then(time),
             kind: EventKind::Note(Note {
                 id: self.wanted("object_attributes.id", attributes.id)?,
                 text: attributes.note.unwrap_or_default(),

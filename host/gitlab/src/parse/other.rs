@@ -17,6 +17,7 @@ impl Reader<'_> {
         let tag = found.tag.unwrap_or(false);
         let merge_request = body.merge_request.unwrap_or_default();
         Ok(Read {
+            happened_at: None,
             actor: person(body.user),
             ref_name: Some(full_ref(&git_ref, tag)),
             revision: Some(sha.to_string()),
@@ -45,6 +46,7 @@ impl Reader<'_> {
             .map(str::to_owned);
         let sha = self.wanted("short_sha", whole.or(body.short_sha))?;
         Ok(Read {
+            happened_at: None,
             actor: person(body.user),
             // A branch or a tag: the payload does not say which.
             ref_name: None,
@@ -67,6 +69,7 @@ impl Reader<'_> {
         let commit = body.commit.and_then(|commit| commit.id);
         let commit = self.commit("commit.id", commit.as_deref())?;
         Ok(Read {
+            happened_at: None,
             actor: None,
             ref_name: Some(full_ref(&tag, true)),
             revision: commit.map(|id| id.to_string()),

@@ -5,7 +5,7 @@ use penstock_doubles::gitlab::{
 };
 use penstock_gitlab::{ApiError, ConfirmError, Confirmed, HookScope, ScopeClaim, confirm};
 use penstock_model::event::EventKind;
-use penstock_model::id::ProjectId;
+use penstock_model::id::{ProjectId, Timestamp};
 use penstock_model::scope::{Scope, Trust};
 use penstock_model::tenant::Visibility;
 
@@ -156,6 +156,16 @@ async fn an_event_is_past_when_gitlab_has_gone_on() {
     let reopened = scene.gitlab.reopen(API, opened.number, "alice");
     assert!(scene.confirm(&closed).await.past, "it is open again");
     assert!(!scene.confirm(&reopened).await.past);
+
+    let asked = scene.gitlab.comment(API, opened.number, "alice", "/cancel");
+    let mut parsed = scene.parsed(&asked);
+    assert!(!scene.try_confirm(&parsed).await.unwrap().past);
+    let hours_ago = parsed.happened_at.unwrap().0 - 2 * 60 * 60 * 1000;
+    parsed.happened_at = Some(Timestamp(hours_ago));
+    assert!(
+        scene.try_confirm(&parsed).await.unwrap().past,
+        "sent again, hours later: of the same head, and all the same nobody waits for it"
+    );
 }
 
 #[tokio::test]

@@ -34,6 +34,10 @@ const STEPS: &[(&str, &str)] = &[
         include_str!("../../migrations/0056_told_waiting.sql"),
     ),
     (
+        "0057_own_users",
+        include_str!("../../migrations/0057_own_users.sql"),
+    ),
+    (
         "0060_clone",
         include_str!("../../migrations/0060_clone.sql"),
     ),

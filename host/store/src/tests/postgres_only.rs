@@ -7,7 +7,8 @@ use penstock_model::secret::Secret;
 use super::bed::{Bed, TTL};
 use super::server;
 use super::world::{delivery, of_tenant};
-use crate::{Caps, OpenError, Queue, Store, Target};
+use crate::backend::value::params;
+use crate::{Caps, OpenError, Queue, Store, StoreError, Target};
 
 fn url(bed: &Bed) -> String {
     match &bed.target {
@@ -232,4 +233,39 @@ async fn servers_decide_and_cancel_at_the_same_time() {
     withdrawn.sort_unstable();
     withdrawn.dedup();
     assert_eq!(withdrawn.len(), all, "no run is withdrawn twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_transactions_that_wait_for_each_other_are_both_done() {
+    let bed = Bed::postgres().await;
+    for id in ["one", "other"] {
+        bed.append(id).await;
+    }
+    // Each takes the row that the other wants next, and neither goes on before both have one.
+    let met = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let cross = |first: &'static str, second: &'static str| {
+        let met = std::sync::Arc::clone(&met);
+        let mut tries = 0;
+        bed.store.write(move |tx| {
+            tries += 1;
+            let mut touch = |id: &str| {
+                tx.execute(
+                    "UPDATE deliveries SET tries = tries + 1 WHERE id = ?1",
+                    params![id],
+                )
+            };
+            touch(first)?;
+            if tries == 1 {
+                met.wait();
+            }
+            touch(second)?;
+            Ok::<_, StoreError>(tries)
+        })
+    };
+    let (left, right) = tokio::join!(cross("one", "other"), cross("other", "one"));
+    let tries = [left.unwrap(), right.unwrap()];
+    assert!(
+        tries.iter().any(|tries| *tries > 1),
+        "one of them was done again: {tries:?}"
+    );
 }

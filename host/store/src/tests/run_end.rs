@@ -3,7 +3,7 @@
 use penstock_model::admit::{Order, Task};
 use penstock_model::effect::CancelScope;
 use penstock_model::event::EventKind;
-use penstock_model::host_event::{HostEvent, is_host_hook};
+use penstock_model::host_event::{Failed, HostEvent, is_host_hook};
 use penstock_model::run::{Run, RunState};
 
 use super::bed::Bed;
@@ -230,7 +230,7 @@ async fn a_run_that_was_not_admitted_has_an_end_too(bed: Bed) {
             finished_at: Some(bed.now()),
             results: vec![],
         },
-        None,
+        Failed::default(),
         0,
         None,
         run.trust,

@@ -9,7 +9,7 @@ use penstock_gitlab::EventContext;
 use penstock_model::admit::{self, Admitted, Order, ProjectOf, Task, admit};
 use penstock_model::effect::{Action, Plan, PluginError};
 use penstock_model::event::{Event, EventKind, RUN_FINISHED};
-use penstock_model::host_event::{HostEvent, LONGEST_CHAIN};
+use penstock_model::host_event::{Failed, HostEvent, LONGEST_CHAIN};
 use penstock_model::id::{CommitId, EffectId, EffectKey, PlaceName, RefName, Timestamp};
 use penstock_model::lane::Lane;
 use penstock_model::lookup::{self, Answer, Lookup};
@@ -111,7 +111,7 @@ pub(super) async fn prepare(
         .ready()
         .map_err(|not_ready| later(not_ready.to_string()))?;
     let asked_at = Instant::now();
-    let confirmed = confirmed(delivery, &instance.client)
+    let confirmed = confirmed(&host.store, delivery, &instance.client)
         .await
         .map_err(NotNow::from)?;
     if !confirmed.is_known() {
@@ -174,10 +174,13 @@ pub(super) async fn prepare(
         .tenant
         .places(&belonging.captures)
         .map_err(|error| NotNow::Never(error.to_string()))?;
-    let own = instance.own_users().await.map_err(|error| NotNow::Later {
-        after: error.retry_after(),
-        why: error.to_string(),
-    })?;
+    let own = instance
+        .own_users(&host.store)
+        .await
+        .map_err(|error| NotNow::Later {
+            after: error.retry_after(),
+            why: error.to_string(),
+        })?;
     let event = Arc::new(Event {
         delivery: stored.key.id.clone(),
         received_at: stored.received_at,
@@ -279,7 +282,12 @@ impl Call {
             return Ok(true);
         }
         let asked_at = Instant::now();
-        let now = confirmed(delivery, &delivery.instance.client.anew()).await?;
+        let now = confirmed(
+            &self.world.store,
+            delivery,
+            &delivery.instance.client.anew(),
+        )
+        .await?;
         let event = &self.event;
         let same = now.scope == event.scope
             && now.actor == event.actor
@@ -422,7 +430,7 @@ impl Call {
             Some(HostEvent::run_finished(
                 project.clone(),
                 run,
-                None,
+                Failed::default(),
                 depth,
                 source,
                 provenance.trust,
