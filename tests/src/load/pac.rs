@@ -168,7 +168,7 @@ enum Clones {
     Itself,
 }
 
-/// One after the other, so that no two share a token. The run ends at once: there is no kubelet, and its task is not there.
+/// One after the other, so that no two share a token. The run ends by its timeout: there is no kubelet.
 async fn calls_for_a_run(plane: &Plane, penstock: &Path, clones: Clones) -> f64 {
     const RUNS: usize = 10;
     let plugin = Plugin::new("pipelines", &crate::plugin::guest("pipelines-as-code"));
@@ -194,7 +194,8 @@ async fn calls_for_a_run(plane: &Plane, penstock: &Path, clones: Clones) -> f64 
     let file = format!(
         "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  generateName: one-\n  annotations:\n    \
          pipelinesascode.tekton.dev/on-event: push\n    pipelinesascode.tekton.dev/on-target-branch: main\nspec:\n{workspace}  \
-         pipelineSpec:\n    tasks: [{{ name: one, taskRef: {{ name: is-not-there, kind: ClusterTask }} }}]\n"
+         timeouts: {{ pipeline: 1s }}\n  pipelineSpec:\n    tasks: [{{ name: one, taskSpec: {{ steps: [{{ name: one, image: \
+         example.com/one, script: make }}] }} }}]\n"
     );
     let mut costs = Vec::new();
     for number in 0..=RUNS {
@@ -218,6 +219,16 @@ async fn calls_for_a_run(plane: &Plane, penstock: &Path, clones: Clones) -> f64 
             costs.push((scene.gitlab.calls().len() - before) as f64);
         }
     }
+    assert_eq!(scene.runs().await.len(), RUNS + 1, "each push had its run");
+    let made = scene
+        .gitlab
+        .edit(|world| world.deploy_tokens(PROJECT))
+        .len();
+    let expected = match clones {
+        Clones::Nothing => 0,
+        Clones::Itself => RUNS + 1,
+    };
+    assert_eq!(made, expected, "a token for each run that clones");
     costs.sort_by(f64::total_cmp);
     super::figure::percentile(&costs, 50.0)
 }
