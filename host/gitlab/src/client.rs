@@ -288,7 +288,16 @@ impl Client {
         if let Some((_, body)) = held.filter(|(at, _)| at.elapsed() < self.believed) {
             return read(call.class, &body);
         }
-        let reply = self.send(call).await?;
+        let reply = match self.send(call).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                // A right that was there a moment ago is believed no longer, whoever asks.
+                if error.is_denial() {
+                    self.shared.recent.remove(&key);
+                }
+                return Err(error);
+            }
+        };
         let value = read(call.class, &reply.body)?;
         self.shared.recent.insert(key, (Instant::now(), reply.body));
         Ok(value)

@@ -450,3 +450,24 @@ async fn rights_are_asked_for_once_a_minute_and_heads_every_time() {
     scene.try_confirm(&parsed).await.unwrap();
     assert_eq!(scene.gitlab.calls_to("GET", "/members/all/").len(), 2);
 }
+
+#[tokio::test]
+async fn what_is_asked_anew_is_what_all_believe_from_then_on() {
+    let scene = Scene::new().await;
+    let _ = scene.push(API, "feature", "alice");
+    let opened = scene.gitlab.propose(Proposal::new(API, "feature", "alice"));
+    assert_eq!(trust(&scene.confirm(&opened).await), MEMBER);
+    scene
+        .gitlab
+        .edit(|world| _ = world.remove_member("acme", "alice"));
+    assert_eq!(
+        trust(&scene.confirm(&opened).await),
+        MEMBER,
+        "what was said a moment ago is believed"
+    );
+    let parsed = scene.parsed(&opened);
+    let scope = HookScope::Group("acme".to_owned());
+    let anew = confirm(&scene.client.anew(), &parsed, &scope, &scene.own).await;
+    assert_eq!(trust(&anew.unwrap()), UNTRUSTED);
+    assert_eq!(trust(&scene.confirm(&opened).await), UNTRUSTED);
+}
