@@ -74,7 +74,7 @@ impl ApiError {
     }
 
     /// The world says no: it is not there or must not be seen. Everything else is a fault of the host or of GitLab.
-    pub(crate) fn is_denial(&self) -> bool {
+    pub fn is_denial(&self) -> bool {
         matches!(self, Self::NotFound(_) | Self::Forbidden(_))
     }
 

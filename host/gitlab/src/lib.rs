@@ -45,6 +45,8 @@ pub mod comment;
 pub mod confirm;
 pub mod deploy_token;
 pub mod error;
+pub mod heads;
+pub mod hook_log;
 pub mod incoming;
 pub mod lookup;
 mod neutral;
@@ -65,6 +67,11 @@ pub use confirm::{
 };
 pub use deploy_token::DeployToken;
 pub use error::{ActError, ApiError};
+pub use heads::{Heads, OpenRequest, SeenNote, heads, merge_request_now, notes_since, projects_of};
+pub use hook_log::{
+    BETWEEN_RESENDS, FailedCall, FailedCalls, HookState, KnownHook, NotReadBack, failed_calls,
+    known_hook, resend, test_hook,
+};
 pub use incoming::Incoming;
 pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};

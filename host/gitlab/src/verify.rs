@@ -152,7 +152,8 @@ pub enum VerifyError {
     WrongSignature,
 }
 
-/// The body and headers of a request that GitLab made. Only [`verify`] makes one.
+/// The body and headers of a request that GitLab made. Only [`verify`] makes one, and [`crate::hook_log`], of what GitLab itself answers to a
+/// question of ours.
 pub struct VerifiedBody {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -170,6 +171,15 @@ impl std::fmt::Debug for VerifiedBody {
 }
 
 impl VerifiedBody {
+    /// Of a row in GitLab's own log of the hook.
+    pub(crate) fn read_back(body: Bytes, headers: HeaderMap) -> Self {
+        Self {
+            headers,
+            body,
+            signed_id: None,
+        }
+    }
+
     /// Bytes of the body.
     pub fn body_len(&self) -> usize {
         self.body.len()

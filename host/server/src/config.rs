@@ -60,6 +60,8 @@ pub struct Config {
     pub flow: FlowLimits,
     /// How long things are kept, and how much.
     pub retention: RetentionConfig,
+    /// When what GitLab did not tell is made up for.
+    pub reconcile: ReconcileConfig,
     /// GitLab instances.
     pub gitlab: Vec<GitlabConfig>,
     /// Clusters.
@@ -91,6 +93,24 @@ pub enum StoreConfig {
     Sqlite(PathBuf),
     /// A server; the URL may hold a password.
     Postgres(Secret),
+}
+
+/// When what GitLab did not tell is made up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReconcileConfig {
+    /// From one round to the next.
+    pub every: Duration,
+    /// How long a difference must stand before it is believed: its webhook may be on its way.
+    pub settle: Duration,
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(10 * 60),
+            settle: Duration::from_secs(60),
+        }
+    }
 }
 
 /// A GitLab instance.

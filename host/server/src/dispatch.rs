@@ -31,6 +31,7 @@ use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
 use crate::lanes::After;
 use crate::live::{Instance, Live, OwnUsersError};
+use crate::reconcile;
 use crate::{status, statuses, trace};
 
 pub use turns::Turns;
@@ -179,7 +180,7 @@ async fn step(
     let mut unwritten = None;
     if !routed {
         statuses::of_event(host, &delivery.instance, &delivery.stored, &delivery.parsed).await;
-        let names = match find_routes(&host.store, &delivery).await {
+        let names = match find_routes(host, &delivery).await {
             Ok(names) => names,
             Err(NoRoute::Settled(why)) => {
                 tracing::info!(why, "a delivery leads to no plugin");
@@ -261,16 +262,21 @@ enum NoRoute {
     },
 }
 
-async fn find_routes(store: &Store, delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
+async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
     let Delivery {
         live,
         instance,
         parsed,
         ..
     } = delivery;
+    if let Some(first) = found_before(host, delivery).await? {
+        return Err(NoRoute::Settled(format!(
+            "Penstock found this itself, as `{first}`, before it came"
+        )));
+    }
     if let Some(actor) = &parsed.actor {
         let own = instance
-            .own_users(store)
+            .own_users(&host.store)
             .await
             .map_err(|error| NoRoute::Away {
                 after: error.retry_after(),
@@ -307,7 +313,12 @@ async fn find_routes(store: &Store, delivery: &Delivery) -> Result<Vec<RouteName
         return Err(NoRoute::Away { why, after: None });
     }
     let kind = parsed.kind.word();
-    let routes = live.routes(tenant, kind);
+    let mut routes = live.routes(tenant, kind);
+    if let Some(lost) = reconcile::stands_for(&parsed.kind) {
+        // A sweep stands for the event that was lost.
+        let more = live.routes(tenant, lost);
+        routes.extend(more.into_iter().filter(|route| !route.on.contains(kind)));
+    }
     if routes.is_empty() {
         return Err(NoRoute::Settled(format!(
             "no route of the tenant `{}` takes `{kind}`: add it to `on` of a route",
@@ -315,6 +326,20 @@ async fn find_routes(store: &Store, delivery: &Delivery) -> Result<Vec<RouteName
         )));
     }
     Ok(routes.into_iter().map(|route| route.name.clone()).collect())
+}
+
+/// The event of the host's own that told of the same before the webhook came.
+async fn found_before(host: &Host, delivery: &Delivery) -> Result<Option<DeliveryId>, NoRoute> {
+    if matches!(delivery.source, Source::Host(_)) {
+        return Ok(None);
+    }
+    let (stored, parsed) = (&delivery.stored, &delivery.parsed);
+    reconcile::found_before(host, &stored.key.instance, &stored.lane, parsed)
+        .await
+        .map_err(|error| NoRoute::Away {
+            why: error.to_string(),
+            after: None,
+        })
 }
 
 fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &DeliveryId) -> String {

@@ -15,6 +15,7 @@ use crate::dispatch::Turns;
 use crate::live::Live;
 use crate::looks::Looks;
 use crate::metrics::Metrics;
+use crate::reconcile::FoundLately;
 
 /// The hidden subcommand under which this program compiles one plugin and ends.
 pub const COMPILE_COMMAND: &str = "compile-plugin";
@@ -31,6 +32,8 @@ pub struct Host {
     pub metrics: Arc<Metrics>,
     /// What was last seen of the store by those who ask from outside.
     pub looks: Looks,
+    /// Whether the host found anything by itself lately.
+    pub found: FoundLately,
     /// Turns of calls that share a plugin's state.
     pub turns: Turns,
     /// This process among others, for claims.
@@ -61,6 +64,7 @@ impl Host {
             bodies,
             metrics,
             looks: Looks::default(),
+            found: FoundLately::default(),
             turns: Turns::default(),
             worker: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             live: ArcSwap::from_pointee(live),

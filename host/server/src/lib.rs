@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod page;
 pub mod plugins;
 pub mod receive;
+pub mod reconcile;
 pub mod replay;
 pub mod report;
 pub mod retention;

@@ -65,6 +65,19 @@ struct OfQueue {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reconciled {
+    instance: String,
+    what: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HookState {
+    instance: String,
+    hook: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: String,
 }
@@ -101,6 +114,9 @@ pub struct Metrics {
     budget_left: Family<OfInstance, Gauge>,
     budget_waiting: Family<OfInstance, Gauge>,
     calls: Mutex<BTreeMap<String, Arc<Window>>>,
+    reconciled: Family<Reconciled, Counter>,
+    unrecovered: Family<OfInstance, Gauge>,
+    hook_state: Family<HookState, Gauge>,
     rendering: Mutex<()>,
 }
 
@@ -166,6 +182,9 @@ impl Metrics {
             budget_left: Family::default(),
             budget_waiting: Family::default(),
             calls: Mutex::default(),
+            reconciled: Family::default(),
+            unrecovered: Family::default(),
+            hook_state: Family::default(),
             rendering: Mutex::default(),
         };
         registry.register(
@@ -249,6 +268,21 @@ impl Metrics {
             "Calls that wait for their turn",
             metrics.budget_waiting.clone(),
         );
+        registry.register(
+            "reconciled",
+            "What GitLab did not tell and was made up for, and the rounds that looked for it",
+            metrics.reconciled.clone(),
+        );
+        registry.register(
+            "unrecovered",
+            "Things that the last round could not make up for",
+            metrics.unrecovered.clone(),
+        );
+        registry.register(
+            "hook_state",
+            "1 for the state that GitLab has a hook in",
+            metrics.hook_state.clone(),
+        );
         metrics.registry = registry;
         metrics
     }
@@ -326,6 +360,37 @@ impl Metrics {
         self.kubernetes_seconds
             .get_or_create(&labels)
             .observe(took.as_secs_f64());
+    }
+
+    /// Something was made up for (`delivery`, `resent`, `sweep`, `comment`), or a `round` is over.
+    pub fn reconciled(&self, instance: &str, what: &'static str) {
+        let labels = Reconciled {
+            instance: instance.to_owned(),
+            what,
+        };
+        self.reconciled.get_or_create(&labels).inc();
+    }
+
+    /// How much the last round could not make up for.
+    pub fn unrecovered(&self, instance: &str, count: usize) {
+        let labels = OfInstance {
+            instance: instance.to_owned(),
+        };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.unrecovered.get_or_create(&labels).set(count);
+    }
+
+    /// The state that GitLab has a hook in.
+    pub fn hook(&self, instance: &str, hook: &str, now: &str) {
+        for state in ["enabled", "paused", "disabled", "missing", "unknown"] {
+            let labels = HookState {
+                instance: instance.to_owned(),
+                hook: hook.to_owned(),
+                state,
+            };
+            let is = i64::from(state == now);
+            self.hook_state.get_or_create(&labels).set(is);
+        }
     }
 
     /// The OpenMetrics text.

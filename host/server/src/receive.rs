@@ -234,7 +234,8 @@ fn accept(
     Ok(verified.within(&hook.scope, instance_name, hook_name, &instance.redaction)?)
 }
 
-fn new_delivery(live: &Live, accepted: &Accepted) -> NewDelivery {
+/// A delivery to be kept, of what was accepted.
+pub(crate) fn new_delivery(live: &Live, accepted: &Accepted) -> NewDelivery {
     let claim = accepted.project();
     let path = claim.path.as_ref().map(|path| path.as_str());
     let tenant = path

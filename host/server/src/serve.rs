@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::lanes::{self, Lanes};
-use crate::{act, backoff, dispatch, flow, http, listen, report, retention, waiting};
+use crate::{act, backoff, dispatch, flow, http, listen, reconcile, report, retention, waiting};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +33,8 @@ pub enum Loop {
     Act,
     /// Watches runs.
     Report,
+    /// Makes up for what GitLab did not tell.
+    Reconcile,
 }
 
 impl Loop {
@@ -101,6 +103,9 @@ pub fn start(
     }
     if loops.contains(&Loop::Report) {
         tasks.spawn(report::run(Arc::clone(host), stop.clone()));
+    }
+    if loops.contains(&Loop::Reconcile) {
+        tasks.spawn(reconcile::run(Arc::clone(host), stop.clone()));
     }
     tasks
 }

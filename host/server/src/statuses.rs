@@ -1,7 +1,7 @@
 //! A merge request's new head pipeline gets the current statuses again.
 //!
 //! 'Pipelines must succeed' looks at the head pipeline alone: a status that was set before it began is in another one, and counts no more. A new pipeline is
-//! told of by its event, whether or not a route takes that.
+//! told of by its event, whether or not a route takes that, or found when merge requests are gone through.
 
 use penstock_gitlab::{ApiError, Client, Parsed, ScopeClaim, head_pipeline};
 use penstock_model::event::EventKind;
@@ -26,7 +26,7 @@ pub enum NotRepeated {
 }
 
 /// Repeats statuses if the event tells of a pipeline that has not got them. What fails is not tried again for this event: a pipeline tells of each of its
-/// states.
+/// states, and merge requests are gone through.
 pub(crate) async fn of_event(
     host: &Host,
     instance: &Instance,
@@ -60,7 +60,7 @@ async fn elsewhere(
     pipeline: u64,
 ) -> Result<(), NotRepeated> {
     let (instance, tenant) = (of.instance.clone(), of.tenant.clone());
-    let requests = host.store.statuses_elsewhere(of, Some(pipeline)).await?;
+    let requests = host.store.statuses_elsewhere(of, pipeline).await?;
     for (project, iid) in requests {
         repeat(host, client, &instance, &tenant, (project, iid)).await?;
     }

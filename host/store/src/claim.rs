@@ -444,6 +444,7 @@ fn release(
 
 /// Frees the lanes that another process held. Only for whoever knows that no other process is at work.
 pub(crate) fn take_over(tx: &mut dyn Tx, now: Timestamp) -> Result<u64, StoreError> {
+    tx.execute("DELETE FROM leases", params![])?;
     tx.execute(
         "UPDATE lanes SET owner = NULL, until = 0, ready_at = ?1 WHERE owner IS NOT NULL",
         params![now],

@@ -17,6 +17,7 @@ use crate::delivery::DeliveryKey;
 use crate::dispatch::{self, Pending, settle_delivery, write_routes};
 use crate::error::{LaneError, StoreError, failures};
 use crate::explain::AdmittedOrder;
+use crate::heads::{self, DecidedHead};
 use crate::outbox::{self, Cancelled, Origin};
 use crate::run_end;
 use crate::state::{self, StateScope, Unfit};
@@ -75,6 +76,8 @@ pub struct Decision {
     pub orders: Vec<Order>,
     /// Ends of runs that were not admitted, where the plugin wants to hear of them; told only if `admitted` is carried out.
     pub refused_ends: Vec<HostEvent>,
+    /// The head that it is about, known from now on.
+    pub head: Option<DecidedHead>,
 }
 
 /// What a commit did to runs that were there before.
@@ -259,6 +262,9 @@ fn commit(
     apply_state(tx, ready, now)?;
     if let Some(record) = &ready.record {
         blob::put(tx, record, now)?;
+    }
+    if let Some(head) = &decision.head {
+        heads::decided(tx, &decision.delivery.instance, head, now)?;
     }
     let mut cancelled = Cancelled::default();
     if decision.mode == Mode::Act {

@@ -260,7 +260,7 @@ fn read_subject(text: String) -> Subject {
     }
 }
 
-fn subject_text(subject: &Subject) -> String {
+pub(crate) fn subject_text(subject: &Subject) -> String {
     match subject {
         Subject::MergeRequest(iid) => format!("!{iid}"),
         Subject::Ref(name) => name.as_str().to_owned(),
@@ -271,7 +271,7 @@ fn subject_text(subject: &Subject) -> String {
 
 /// Key of the lane that a delivery is decided in. A webhook's body says which project it is about and nobody has proved that:
 /// with the tenant in the key, what one tenant's hook sends never waits in a lane of another's.
-fn dispatch_lane(tenant: Option<&TenantName>, lane: &Lane) -> String {
+pub(crate) fn dispatch_lane(tenant: Option<&TenantName>, lane: &Lane) -> String {
     format!("{}|{lane}", tenant.map_or("-", TenantName::as_str))
 }
 

@@ -33,6 +33,7 @@
 //! | `waiting` | runs that wait, and that this is told of |
 //! | `excerpt` | ends of logs |
 //! | `run_end` | a run's end, given to the plugin that started it |
+//! | `heads`, `mark` | what was last decided about each ref; how far something was looked through, and who does what only one may do |
 //! | `repeat` | statuses that a newer pipeline has to be given again |
 //! | `state`, `project` | what plugins remember; which tenant a project was first seen in |
 //! | `explain`, `retry`, `figures` | for people and metrics |
@@ -65,8 +66,10 @@ mod excerpt;
 mod explain;
 mod figures;
 mod flow;
+mod heads;
 mod history;
 mod keep;
+mod mark;
 mod outbox;
 mod own_users;
 mod project;
@@ -98,6 +101,7 @@ pub use explain::{
 };
 pub use figures::Figures;
 pub use flow::{Granted, Queued};
+pub use heads::{DecidedHead, Head, KnownProject, Move, NewHostEvent, Waiting};
 pub use outbox::{EffectState, effect_lane};
 pub use project::{Pinned, PinnedProject};
 pub use records::{KeptRecord, RecordPage};

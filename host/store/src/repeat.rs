@@ -147,21 +147,37 @@ fn repeat(tx: &mut dyn Tx, new: &NewPipeline, now: Timestamp) -> Result<usize, S
 }
 
 impl Store {
-    /// Merge requests with a current status of the commit that is not in this pipeline; none given: with any.
+    /// Merge requests with a current status of the commit that is not in this pipeline.
     ///
     /// # Errors
     /// The store's.
     pub async fn statuses_elsewhere(
         &self,
         of: StatusesOf,
-        pipeline: Option<u64>,
+        pipeline: u64,
     ) -> Result<BTreeSet<(ProjectId, u64)>, StoreError> {
         self.read(move |tx| {
             let all = current(tx, &of)?.into_iter();
             Ok(all
-                .filter(|(_, it)| pipeline.is_none_or(|pipeline| it.stands.lacks(pipeline)))
+                .filter(|(_, it)| it.stands.lacks(pipeline))
                 .map(|((about, _), _)| about)
                 .collect())
+        })
+        .await
+    }
+
+    /// A status of the commit was ordered since a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn has_statuses(&self, of: StatusesOf, since: Timestamp) -> Result<bool, StoreError> {
+        let lane = of.lane();
+        self.read(move |tx| {
+            let row = tx.first(
+                "SELECT 1 FROM effects WHERE lane = ?1 AND kind = 'commit-status' AND tenant = ?2 AND created_at >= ?3 LIMIT 1",
+                params![&lane, of.tenant.as_str(), since],
+            )?;
+            Ok(row.is_some())
         })
         .await
     }

@@ -57,6 +57,8 @@ pub struct Purged {
     pub lanes: u64,
     /// Rows of credentials that are gone.
     pub credentials: u64,
+    /// Branches, tags and merge requests that are gone.
+    pub heads: u64,
 }
 
 fn before(now: Timestamp, age: Duration) -> Timestamp {
@@ -160,6 +162,13 @@ fn lanes(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
     )
 }
 
+fn heads(tx: &mut dyn Tx, cutoff: Timestamp) -> Result<u64, StoreError> {
+    tx.execute(
+        "DELETE FROM heads WHERE head IS NULL AND known_at < ?1",
+        params![cutoff],
+    )
+}
+
 impl Store {
     /// Takes away what is older than it has to be kept, a little at a time.
     ///
@@ -187,6 +196,7 @@ impl Store {
             state: self.purge_once(state, now).await?,
             lanes: self.purge_once(lanes, before(now, DAY)).await?,
             credentials,
+            heads: self.purge_once(heads, before(now, LEAST)).await?,
         })
     }
 

@@ -13,6 +13,7 @@ mod decide;
 mod durability;
 mod excerpt;
 mod flow;
+mod heads;
 mod keep;
 mod model;
 mod onward;

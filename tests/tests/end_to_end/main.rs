@@ -20,6 +20,7 @@ mod page;
 mod plugins;
 mod provenance;
 mod receive;
+mod reconcile;
 mod refusals;
 mod reload;
 mod replaced_bot;

@@ -169,6 +169,9 @@ pub(crate) struct MergeRequestRow {
     #[serde(default)]
     pub(crate) sha: Option<CommitId>,
     author: AuthorRow,
+    /// When anything of it last changed.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) updated_at: String,
     #[serde(default, deserialize_with = "or_default")]
     labels: Vec<String>,
     #[serde(default, deserialize_with = "or_default")]
@@ -185,6 +188,8 @@ pub(crate) struct MergeRequestRow {
 #[derive(Clone, Debug, Deserialize)]
 struct AuthorRow {
     id: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    username: String,
 }
 
 impl MergeRequestRow {
@@ -207,6 +212,11 @@ impl MergeRequestRow {
 
     pub(crate) fn author(&self) -> UserId {
         UserId(self.author.id)
+    }
+
+    /// GitLab's name of who opened it.
+    pub(crate) fn author_name(&self) -> &str {
+        &self.author.username
     }
 
     /// Head of the target branch that GitLab compares with.

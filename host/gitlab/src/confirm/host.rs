@@ -2,7 +2,7 @@
 //!
 //! The end of a run may do what the event could that the run came of, and no more: its trust was confirmed then. A sweep is asked anew, as if
 //! the event that was lost had come: a head of a branch or tag proves that somebody could change it; a merge request is trusted no further than
-//! its author. Who really did it is not known, so no actor is named.
+//! its author. Who really did it is not known, so no actor is named. A comment is its author's, as GitLab lists it.
 
 use penstock_model::event::{EventKind, Sweep};
 use penstock_model::host_event::HostEvent;
@@ -58,6 +58,8 @@ pub async fn confirm_host(
     };
     match &event.kind {
         EventKind::RunFinished(finished) => of_run(client, event, &finished.run, project).await,
+        // GitLab itself names who wrote it.
+        EventKind::Note(_) => in_project(client, &parsed, project, own).await,
         EventKind::Sweep(sweep) => of_sweep(client, &parsed, sweep, project, own).await,
         _ => Ok(Confirmed {
             actor: None,

@@ -13,5 +13,6 @@ mod client;
 mod comment;
 mod confirm;
 mod lookup;
+mod lost;
 mod scene;
 mod status;

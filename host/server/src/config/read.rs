@@ -10,8 +10,8 @@ use super::problem::{Collector, Problems, Source};
 use super::reader::{Item, nearest};
 use super::tree::{self, Node, Spot, Value};
 use super::{
-    AllDelegated, Config, StoreConfig, clusters, delegated, flow, gitlab, plugins, retention,
-    routes, tenants,
+    AllDelegated, Config, ReconcileConfig, StoreConfig, clusters, delegated, flow, gitlab, plugins,
+    retention, routes, tenants,
 };
 
 const LISTS: &[&str] = &["gitlab", "clusters", "tenants", "plugins", "routes"];
@@ -23,6 +23,7 @@ const SINGLES: &[&str] = &[
     "store",
     "data",
     "bodies",
+    "reconcile",
     "flow",
     "retention",
 ];
@@ -228,6 +229,7 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
     let store = sections.single("store", |item| store(item, files));
     let bodies = sections.single("bodies", |item| item.quantity(super::unit::bytes));
     let retention = sections.single("retention", retention::read);
+    let reconcile = sections.single("reconcile", reconcile);
     let gitlab = gitlab::read(sections, files);
     let flow = flow::read(sections);
     let mut limits = flow.clone().unwrap_or_default();
@@ -258,6 +260,7 @@ fn assemble(sections: &Sections<'_>, files: &Files<'_>) -> Option<Config> {
         body_budget: bodies?.unwrap_or(BODIES),
         flow: flow.map(|_| limits)?,
         retention: retention?.unwrap_or_default(),
+        reconcile: reconcile?.unwrap_or_default(),
         gitlab: gitlab?,
         clusters: clusters.read?,
         tenants: tenants.read?,
@@ -285,6 +288,19 @@ fn sealing_keys(item: Item<'_>, files: &Files<'_>) -> Option<Vec<Secret>> {
         return None;
     }
     Some(keys)
+}
+
+fn reconcile(item: Item<'_>) -> Option<ReconcileConfig> {
+    let reader = item.map("the times of reconciling")?;
+    let usual = ReconcileConfig::default();
+    let time = |item: Item<'_>| item.quantity(super::unit::duration);
+    let every = reader.or("every", usual.every, time);
+    let settle = reader.or("settle", usual.settle, time);
+    reader.finish();
+    Some(ReconcileConfig {
+        every: every?,
+        settle: settle?,
+    })
 }
 
 fn store(item: Item<'_>, files: &Files<'_>) -> Option<StoreConfig> {

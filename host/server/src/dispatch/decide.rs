@@ -289,5 +289,6 @@ fn decision(
         state: penstock_model::record::StateChange::default(),
         orders: Vec::new(),
         refused_ends: Vec::new(),
+        head: None,
     }
 }

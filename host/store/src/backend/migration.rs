@@ -22,6 +22,10 @@ const STEPS: &[(&str, &str)] = &[
         include_str!("../../migrations/0040_run_finished.sql"),
     ),
     (
+        "0041_reconcile",
+        include_str!("../../migrations/0041_reconcile.sql"),
+    ),
+    (
         "0042_status_lanes",
         include_str!("../../migrations/0042_status_lanes.sql"),
     ),

@@ -1,5 +1,7 @@
 //! Statuses that a newer pipeline is given again.
 
+use std::time::Duration;
+
 use penstock_model::admit::{Order, Task};
 use penstock_model::id::{EffectId, ProjectId};
 use serde_json::json;
@@ -84,9 +86,14 @@ async fn the_last_status_of_each_name_is_repeated_once_for_each_pipeline(bed: Be
         let found = bed.store.statuses_elsewhere(about("acme/**"), pipeline);
         found.await.unwrap().into_iter().collect::<Vec<_>>()
     };
-    assert_eq!(lacks(Some(100)).await, []);
-    assert_eq!(lacks(Some(200)).await, [(ProjectId(1), 4)]);
-    assert_eq!(lacks(None).await, [(ProjectId(1), 4)]);
+    assert_eq!(lacks(100).await, []);
+    assert_eq!(lacks(200).await, [(ProjectId(1), 4)]);
+    let since = async |at| bed.store.has_statuses(about("acme/**"), at).await;
+    assert_eq!(since(bed.now()).await, Ok(true));
+    assert_eq!(
+        since(bed.now().plus(Duration::from_secs(1))).await,
+        Ok(false)
+    );
     assert_eq!(again(&bed, 100).await, 0, "it is there");
     assert_eq!(again(&bed, 200).await, 1);
     assert_eq!(again(&bed, 200).await, 0, "ordered already");
@@ -102,7 +109,7 @@ async fn statuses_of_branches_of_other_requests_and_of_other_tenants_are_left_al
     order(&bed, "d1", orders.to_vec()).await;
     all_done(&bed, 100).await;
     assert_eq!(again(&bed, 200).await, 0);
-    let foreign = bed.store.statuses_elsewhere(about("other/**"), Some(200));
+    let foreign = bed.store.statuses_elsewhere(about("other/**"), 200);
     assert!(foreign.await.unwrap().is_empty());
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn decision(id: &str, route: &str) -> Decision {
         state: StateChange::default(),
         orders: Vec::new(),
         refused_ends: Vec::new(),
+        head: None,
     }
 }
 

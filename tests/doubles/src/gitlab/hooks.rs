@@ -312,6 +312,32 @@ impl Hook {
 }
 
 impl Logged {
+    /// A call that nobody answered.
+    pub(crate) fn failure(
+        id: u64,
+        url: String,
+        trigger: Trigger,
+        body: &[u8],
+        at: Timestamp,
+    ) -> Self {
+        let key = format!("made-up-{id}");
+        Self {
+            id,
+            trigger,
+            url,
+            headers: vec![
+                ("X-Gitlab-Event".to_owned(), trigger.header().to_owned()),
+                ("Idempotency-Key".to_owned(), key.clone()),
+            ],
+            key,
+            body: Bytes::copy_from_slice(body),
+            status: "internal error".to_owned(),
+            response: String::new(),
+            seconds: 0.0,
+            at,
+        }
+    }
+
     fn show(&self) -> Value {
         let hidden = |name: &str, value: &str| {
             let secret = name.eq_ignore_ascii_case("x-gitlab-token")
@@ -381,7 +407,9 @@ pub(crate) fn answer(
                 None => true,
                 Some("successful") => row.status.starts_with('2'),
                 Some("client_failure") => row.status.starts_with('4'),
-                Some("server_failure") => row.status.starts_with('5'),
+                Some("server_failure") => {
+                    row.status.starts_with('5') || row.status == "internal error"
+                }
                 Some(wanted) => row.status == wanted,
             };
             let rows = hook

@@ -84,12 +84,15 @@ impl Subject {
 
     pub(crate) fn add(&self, project: &mut Project, note: Note) {
         match self {
-            Self::MergeRequest(iid) => project
-                .merge_requests
-                .get_mut(iid)
-                .expect("a merge request")
-                .notes
-                .push(note),
+            Self::MergeRequest(iid) => {
+                let request = project
+                    .merge_requests
+                    .get_mut(iid)
+                    .expect("a merge request");
+                // GitLab touches what is commented on.
+                request.updated_at = note.created_at;
+                request.notes.push(note);
+            }
             Self::Commit(sha) => project.commit_notes.push((sha.clone(), note)),
         }
     }

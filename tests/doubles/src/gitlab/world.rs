@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     deploy_tokens::DeployToken,
-    hooks::Hook,
+    hooks::{Hook, Logged, Trigger},
     project::{Access, Project, ProjectSeed, Protected, Visibility},
     repository::Objects,
     tokens::Token,
@@ -261,6 +261,24 @@ impl World {
         let id = self.next_id();
         let hook = hook.registered(id, self);
         self.hooks.insert(id, hook);
+        id
+    }
+
+    /// Takes a webhook away.
+    pub fn remove_hook(&mut self, hook: u64) -> &mut Self {
+        self.hooks.remove(&hook);
+        self
+    }
+
+    /// Writes a failed call into a hook's log that GitLab never made.
+    ///
+    /// # Panics
+    /// If there is no such hook.
+    pub fn log_failure(&mut self, hook: u64, trigger: Trigger, body: &[u8]) -> u64 {
+        let (id, at) = (self.next_id(), self.now());
+        let hook = self.hooks.get_mut(&hook).expect("a hook");
+        hook.log
+            .push(Logged::failure(id, hook.url.clone(), trigger, body, at));
         id
     }
 

@@ -27,6 +27,7 @@ use super::decision;
 use crate::config::{Mode, Route};
 use crate::host::Host;
 use crate::plugins::{self, Loaded, PluginSlot};
+use crate::reconcile::decided_head;
 use crate::status;
 use crate::trace;
 
@@ -372,6 +373,7 @@ impl Call {
             state,
             orders,
             refused_ends,
+            head: decided_head(&self.event, self.head.as_ref()),
             ..decision(delivery, pending, settlement, why)
         }
     }

@@ -1,0 +1,140 @@
+//! Makes up for what GitLab did not tell: on start, after a gap, on a timer.
+//!
+//! GitLab sends nothing again by itself, and a hook that it disabled leaves nothing to list. So what failed is read back from the hook's log, and what
+//! left no trace is found by comparing what is there with what was decided. One process does it at a time; all its calls give way to everything else.
+//! What it can't make up for it says, in the log, in the metrics and in the store.
+
+mod comments;
+mod hooks;
+mod known;
+mod late;
+mod round;
+mod sweep;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use penstock_model::id::{InstanceName, ProjectId, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+pub use self::hooks::{HookReport, hook_mark};
+pub use self::known::decided_head;
+pub use self::late::{FoundLately, found_before, stands_for};
+pub use self::round::lost_mark;
+
+use self::round::{Round, Whole};
+use crate::host::Host;
+
+/// The part that one process plays.
+const LEASE: &str = "reconcile";
+/// How long the part is somebody's who does not renew it.
+const LEASE_TIME: Duration = Duration::from_secs(60);
+/// How often it is renewed, and how often another process looks whether it is free.
+const RENEW: Duration = Duration::from_secs(15);
+
+/// What is remembered between two rounds. What is lost with the process is only seen again.
+#[derive(Default)]
+struct Memory {
+    /// Differences by instance, project and subject: what was found, and since when.
+    unsettled: HashMap<(InstanceName, ProjectId, String), (sweep::Found, Instant)>,
+    /// When each hook was tested.
+    tested: HashMap<String, Instant>,
+    /// When a call of each hook was sent again.
+    resent: HashMap<String, Instant>,
+    /// The project at which the last round of an instance was cut short.
+    cut_at: HashMap<InstanceName, ProjectId>,
+}
+
+/// Reconciles until `stop`.
+pub async fn run(host: Arc<Host>, stop: CancellationToken) {
+    let mut memory = Memory::default();
+    let mut last_whole = None;
+    while !stop.is_cancelled() {
+        let changed = host.changed();
+        let pause = if is_ours(&host).await {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // A round that is cut anywhere does no harm: each of its steps may be done again.
+                () = lease_is_lost(&host) => {
+                    tracing::warn!("another process reconciles now");
+                    RENEW
+                }
+                pause = work(&host, &mut memory, &mut last_whole) => pause.min(RENEW),
+            }
+        } else {
+            // Whoever has the part may be gone before its next round.
+            last_whole = None;
+            RENEW
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = changed => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    if let Err(error) = host.store.end_lease(LEASE, &host.worker).await {
+        tracing::debug!(%error, "the part of reconciling runs out by itself");
+    }
+}
+
+/// Takes the part or keeps it.
+async fn is_ours(host: &Host) -> bool {
+    let lease = host
+        .store
+        .lease(LEASE, &host.worker, LEASE_TIME, Timestamp::now());
+    match lease.await {
+        Ok(ours) => ours,
+        Err(error) => {
+            tracing::warn!(%error, "the store does not answer; nothing is reconciled");
+            false
+        }
+    }
+}
+
+/// Renews the part while it can be renewed.
+async fn lease_is_lost(host: &Host) {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        if !is_ours(host).await {
+            return;
+        }
+    }
+}
+
+/// A round over everything if it is time for one, else over the projects where something was seen that may be on its way; how long until the next.
+async fn work(host: &Arc<Host>, memory: &mut Memory, last_whole: &mut Option<Instant>) -> Duration {
+    let live = host.live();
+    let times = live.config.reconcile;
+    let whole = last_whole.is_none_or(|at| at.elapsed() >= times.every);
+    let begun = Instant::now();
+    for config in &live.config.gitlab {
+        let Some(instance) = live.instance(&config.name) else {
+            continue;
+        };
+        let what = if whole {
+            Whole::Yes
+        } else {
+            let unsettled = memory.unsettled.keys();
+            let projects: BTreeSet<ProjectId> = unsettled
+                .filter(|(of, ..)| *of == config.name)
+                .map(|(_, project, _)| *project)
+                .collect();
+            Whole::Only(projects)
+        };
+        Round::new(host, &live, config, instance)
+            .go(what, memory)
+            .await;
+    }
+    if whole {
+        *last_whole = Some(begun);
+    }
+    let next = last_whole.map_or(Duration::ZERO, |at| {
+        times.every.saturating_sub(at.elapsed())
+    });
+    if memory.unsettled.is_empty() {
+        next
+    } else {
+        next.min(times.settle)
+    }
+}

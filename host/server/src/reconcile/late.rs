@@ -1,0 +1,214 @@
+//! A webhook that comes after the host found by itself what it tells of: it must not be decided twice.
+//!
+//! Webhooks are many and findings are few, so the store is asked about a webhook only while something was found lately.
+
+use std::time::{Duration, Instant};
+
+use penstock_gitlab::Parsed;
+use penstock_model::event::{EventKind, MergeRequestEvent};
+use penstock_model::id::{CommitId, DeliveryId, Digest, InstanceName, ProjectId, Timestamp};
+use penstock_model::lane::Lane;
+use penstock_store::{Head, Store, StoreError};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::host::Host;
+
+/// GitLab does not deliver later than this; a person may send again later, and means it.
+const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the store's answer is believed that something was found.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// And that nothing was: another process may have found something since.
+const NOTHING_BELIEVED: Duration = Duration::from_millis(200);
+/// What was found is decided no sooner, and what comes after it in its lane waits for it: by then every process knows that something was found.
+pub(super) const KNOWN_EVERYWHERE: Duration = Duration::from_secs(1);
+
+/// Whether the host found anything by itself lately.
+#[derive(Default)]
+pub struct FoundLately(Mutex<Option<(Instant, bool)>>);
+
+impl FoundLately {
+    /// This process found something.
+    pub async fn yes(&self) {
+        *self.0.lock().await = Some((Instant::now(), true));
+    }
+
+    async fn ask(&self, store: &Store) -> Result<bool, StoreError> {
+        let mut known = self.0.lock().await;
+        let fresh =
+            |at: Instant, found| at.elapsed() < if found { BELIEVED } else { NOTHING_BELIEVED };
+        if let Some((_, found)) = known.filter(|(at, found)| fresh(*at, *found)) {
+            return Ok(found);
+        }
+        let lately = u64::try_from(LATELY.as_millis()).unwrap_or(u64::MAX);
+        let since = Timestamp(Timestamp::now().0.saturating_sub(lately));
+        let found = store.found_since(since).await?;
+        *known = Some((Instant::now(), found));
+        Ok(found)
+    }
+}
+
+/// Route's word for the event that a sweep stands for.
+pub fn stands_for(kind: &EventKind) -> Option<&'static str> {
+    match kind {
+        EventKind::Sweep(sweep) if sweep.merge_request.is_some() => Some("merge_request"),
+        EventKind::Sweep(sweep) if sweep.ref_name.as_str().starts_with("refs/tags/") => {
+            Some("tag_push")
+        }
+        EventKind::Sweep(_) => Some("push"),
+        _ => None,
+    }
+}
+
+/// What a webhook tells of that may have been found before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The head of a lane's subject.
+    Head(String, Head),
+    /// A comment, by GitLab's id.
+    Note(u64),
+}
+
+pub(super) fn told(kind: &EventKind) -> Option<Told> {
+    match kind {
+        EventKind::Push(push) => Some(Told::Head(
+            push.ref_name.as_str().to_owned(),
+            push.after.clone(),
+        )),
+        EventKind::TagPush(tag) => {
+            // An annotated tag is told of by the tag's own id: then this finds nothing.
+            let after = tag.after.as_deref().map(CommitId::parse).transpose().ok()?;
+            Some(Told::Head(tag.ref_name.as_str().to_owned(), after))
+        }
+        EventKind::MergeRequest(event) => of_request(event),
+        EventKind::Note(note) if note.created => Some(Told::Note(note.id)),
+        _ => None,
+    }
+}
+
+/// Only what a sweep would stand for: an approval or a label is news of its own.
+fn of_request(event: &MergeRequestEvent) -> Option<Told> {
+    let subject = format!("!{}", event.merge_request.iid);
+    let head = match event.action.as_str() {
+        "open" | "reopen" => Some(event.merge_request.head.clone()),
+        "update" if event.old_head.is_some() => Some(event.merge_request.head.clone()),
+        "close" | "merge" => None,
+        _ => return None,
+    };
+    Some(Told::Head(subject, head))
+}
+
+/// The body of a webhook call tells that its subject has this head now.
+pub(super) fn tells(body: &[u8], found: &Head) -> bool {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return false;
+    };
+    let text = |path: &str| body.pointer(path).and_then(Value::as_str);
+    let is_found = |text: Option<&str>| {
+        found
+            .as_ref()
+            .is_some_and(|found| text == Some(found.as_str()))
+    };
+    let after = text("/after");
+    let gone = after.is_some_and(|after| after.bytes().all(|digit| digit == b'0'));
+    match text("/object_attributes/action") {
+        Some("open" | "reopen") => is_found(text("/object_attributes/last_commit/id")),
+        Some("update") if text("/object_attributes/oldrev").is_some() => {
+            is_found(text("/object_attributes/last_commit/id"))
+        }
+        Some("close" | "merge") => found.is_none(),
+        Some(_) => false,
+        // Of an annotated tag `after` is the tag's own id.
+        None => is_found(after) || is_found(text("/checkout_sha")) || (gone && found.is_none()),
+    }
+}
+
+/// The beginning of the ids of all sweeps of one head.
+pub(super) fn sweep_id(project: ProjectId, subject: &str, found: &Head) -> String {
+    let found = found.as_ref().map_or("gone", |commit| commit.as_str());
+    // The id stands in addresses, and the name of a branch may hold nearly anything.
+    let subject = Digest::of(subject.as_bytes()).hex();
+    let subject = subject.get(..16).unwrap_or_default();
+    format!("sweep:{project}:{subject}:{found}:")
+}
+
+/// The id of the delivery that tells of a comment which was found.
+pub(super) fn host_note_id(project: ProjectId, note: u64) -> String {
+    format!("found-note:{project}:{note}")
+}
+
+/// The event of the host's own that told of the same before this webhook came.
+///
+/// # Errors
+/// The store's.
+pub async fn found_before(
+    host: &Host,
+    instance: &InstanceName,
+    lane: &Lane,
+    parsed: &Parsed,
+) -> Result<Option<DeliveryId>, StoreError> {
+    let (Some(project), Some(told)) = (lane.project, told(&parsed.kind)) else {
+        return Ok(None);
+    };
+    if !host.found.ask(&host.store).await? {
+        return Ok(None);
+    }
+    match told {
+        Told::Note(note) => {
+            let id = host_note_id(project, note);
+            let found = host.store.host_event(instance, &id).await?;
+            Ok(found.filter(|found| found.as_str() == id))
+        }
+        Told::Head(subject, head) => {
+            // Moved away and back since, it is news again.
+            let known = host.store.head_of(instance, project, &subject).await?;
+            if known.as_ref() != Some(&head) {
+                return Ok(None);
+            }
+            let prefix = sweep_id(project, &subject, &head);
+            host.store.host_event(instance, &prefix).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const HEAD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const GONE: &str = "0000000000000000000000000000000000000000";
+
+    fn told_by(body: &Value) -> (bool, bool) {
+        let head = Some(CommitId::parse(HEAD).unwrap());
+        let body = body.to_string();
+        (tells(body.as_bytes(), &head), tells(body.as_bytes(), &None))
+    }
+
+    #[test]
+    fn a_push_tells_of_the_head_that_it_left() {
+        assert_eq!(told_by(&json!({ "after": HEAD })), (true, false));
+        assert_eq!(told_by(&json!({ "after": GONE })), (false, true));
+        assert_eq!(told_by(&json!({ "before": HEAD })), (false, false));
+        let annotated = json!({ "after": "b".repeat(40), "checkout_sha": HEAD });
+        assert_eq!(told_by(&annotated), (true, false));
+        assert_eq!(told_by(&json!([])), (false, false));
+    }
+
+    #[test]
+    fn only_what_a_sweep_would_stand_for_tells_of_a_merge_request() {
+        let change = |action: &str, oldrev: Option<&str>| {
+            let mut body =
+                json!({ "object_attributes": { "action": action, "last_commit": { "id": HEAD } } });
+            if let Some(oldrev) = oldrev {
+                body["object_attributes"]["oldrev"] = json!(oldrev);
+            }
+            told_by(&body)
+        };
+        assert_eq!(change("open", None), (true, false));
+        assert_eq!(change("update", Some(GONE)), (true, false));
+        assert_eq!(change("update", None), (false, false), "a label, perhaps");
+        assert_eq!(change("approved", None), (false, false));
+        assert_eq!(change("merge", None), (false, true));
+    }
+}

@@ -1,0 +1,272 @@
+//! One instance's round: its hooks, and then its projects one after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use penstock_gitlab::{ApiError, Client, HookScope, OpenRequest};
+use penstock_model::admit::ProjectOf;
+use penstock_model::id::{InstanceName, ProjectId, ProjectPath, Timestamp};
+use penstock_store::{StatusesOf, StoreError};
+
+use super::Memory;
+use super::known::Compared;
+use crate::config::GitlabConfig;
+use crate::host::Host;
+use crate::live::{Instance, Live, OwnUsersError, scope};
+use crate::statuses::{self, NotRepeated};
+
+/// Statuses of older commits are not looked after, in milliseconds.
+const STATUSES_MATTER: u64 = 24 * 60 * 60 * 1000;
+/// Projects in a row that GitLab had no answer about, after which the round is cut short.
+const ENOUGH: u32 = 3;
+
+/// What a round looks at.
+pub(super) enum Whole {
+    /// Everything.
+    Yes,
+    /// The heads of these projects.
+    Only(BTreeSet<ProjectId>),
+}
+
+/// The name under which what can't be made up for is kept: a list in JSON.
+pub fn lost_mark(instance: &InstanceName) -> String {
+    format!("unrecovered/{instance}")
+}
+
+/// One instance's round.
+pub(super) struct Round<'a> {
+    pub(super) host: &'a Arc<Host>,
+    pub(super) live: &'a Live,
+    pub(super) name: &'a InstanceName,
+    pub(super) instance: &'a Instance,
+    /// Its calls give way.
+    pub(super) client: Client,
+    /// What can't be made up for.
+    pub(super) lost: Vec<String>,
+    config: &'a GitlabConfig,
+}
+
+/// Why something is not looked at to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cut {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("GitLab: {0}")]
+    Gitlab(#[from] ApiError),
+}
+
+impl From<NotRepeated> for Cut {
+    fn from(error: NotRepeated) -> Self {
+        match error {
+            NotRepeated::Gitlab(error) => Self::Gitlab(error),
+            NotRepeated::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<OwnUsersError> for Cut {
+    fn from(error: OwnUsersError) -> Self {
+        match error {
+            OwnUsersError::Gitlab(error) => Self::Gitlab(error),
+            OwnUsersError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(
+        host: &'a Arc<Host>,
+        live: &'a Live,
+        config: &'a GitlabConfig,
+        instance: &'a Instance,
+    ) -> Self {
+        Self {
+            host,
+            live,
+            name: &config.name,
+            instance,
+            client: instance.client.background(),
+            lost: Vec::new(),
+            config,
+        }
+    }
+
+    /// Looks, and says what can't be made up for.
+    pub(super) async fn go(mut self, what: Whole, memory: &mut Memory) {
+        let only = match what {
+            Whole::Yes => None,
+            Whole::Only(projects) if projects.is_empty() => return,
+            Whole::Only(projects) => Some(projects),
+        };
+        if let Err(error) = self.all(only.as_ref(), memory).await {
+            tracing::warn!(%error, instance = %self.name, "a round of reconciling was cut short; the next goes on");
+            self.lost
+                .push(format!("the last round was cut short: {error}"));
+        }
+        if only.is_none() {
+            self.report().await;
+        }
+    }
+
+    async fn all(
+        &mut self,
+        only: Option<&BTreeSet<ProjectId>>,
+        memory: &mut Memory,
+    ) -> Result<(), Cut> {
+        let projects = self.projects().await?;
+        if only.is_none() {
+            for hook in &self.config.hooks {
+                self.hook(hook, &projects, memory).await?;
+            }
+        }
+        // Where the last round was cut short this one goes on, or the last projects would never be looked at.
+        let first = memory.cut_at.remove(self.name).unwrap_or(ProjectId(0));
+        let (before, after): (Vec<_>, Vec<_>) = projects.iter().partition(|(id, _)| **id < first);
+        let mut in_vain = 0;
+        for (id, path) in after.into_iter().chain(before) {
+            if only.is_some_and(|only| !only.contains(id)) {
+                continue;
+            }
+            match self.project(*id, path, memory).await {
+                Ok(()) => in_vain = 0,
+                Err(Cut::Gitlab(error)) if error.is_denial() => {
+                    memory
+                        .unsettled
+                        .retain(|(name, project, _), _| (name, project) != (self.name, id));
+                    self.lost
+                        .push(format!("`{path}` is not shown to Penstock's user: {error}"));
+                }
+                Err(Cut::Gitlab(error)) if in_vain + 1 < ENOUGH => {
+                    in_vain += 1;
+                    tracing::warn!(%error, project = %path, "a project is looked at in the next round");
+                    self.lost
+                        .push(format!("`{path}` could not be looked at: {error}"));
+                }
+                Err(error) => {
+                    memory.cut_at.insert(self.name.clone(), *id);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Projects that a hook speaks for.
+    async fn projects(&mut self) -> Result<BTreeMap<ProjectId, ProjectPath>, Cut> {
+        let mut all = BTreeMap::new();
+        // Of these GitLab lists none: those that something was decided about are gone through.
+        let mut unlisted = Vec::new();
+        for hook in &self.config.hooks {
+            let scope = scope(&hook.scope);
+            match penstock_gitlab::projects_of(&self.client, &scope).await {
+                Ok(Some(found)) => all.extend(found.into_iter().map(|it| (it.id, it.path))),
+                Ok(None) => unlisted.push(scope),
+                Err(error) if error.is_denial() => {
+                    self.lost.push(format!(
+                        "the projects of the hook `{}` ({scope}) are not shown: {error}",
+                        hook.name
+                    ));
+                    unlisted.push(scope);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !unlisted.is_empty() {
+            let within = |id, path: &ProjectPath| {
+                let mut scopes = unlisted.iter();
+                scopes.any(|scope: &HookScope| scope.contains_project(id, path.as_str()))
+            };
+            for known in self.host.store.known_projects(self.name).await? {
+                if within(known.id, &known.path) {
+                    all.entry(known.id).or_insert(known.path);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Heads, statuses and comments of one project.
+    async fn project(
+        &mut self,
+        id: ProjectId,
+        path: &ProjectPath,
+        memory: &mut Memory,
+    ) -> Result<(), Cut> {
+        let live = self.live;
+        let Ok(belonging) = live.belonging(path.as_str()) else {
+            return Ok(());
+        };
+        let tenant = belonging.tenant;
+        let takes = |kinds: &[&str]| {
+            let mut kinds = kinds.iter();
+            kinds.any(|kind| !live.routes(tenant, kind).is_empty())
+        };
+        let compared = Compared {
+            branches: takes(&["push", "sweep"]),
+            tags: takes(&["tag_push", "sweep"]),
+            merge_requests: takes(&["merge_request", "sweep"]),
+            comments: takes(&["note"]),
+        };
+        if compared == Compared::default() {
+            return Ok(());
+        }
+        let of = ProjectOf {
+            instance: self.name.clone(),
+            project: id,
+            path: path.clone(),
+            tenant: tenant.name(),
+        };
+        // Before GitLab is asked: what comes later may not be in its answer.
+        let waiting = self.host.store.waiting(self.name, id).await?;
+        let found = penstock_gitlab::heads(&self.client, id).await?;
+        for list in &found.cut {
+            self.lost
+                .push(format!("`{path}` has too many {list} to compare them all"));
+        }
+        let before = self.sweep(&of, &found, waiting, compared, memory).await?;
+        for open in &found.merge_requests {
+            self.statuses(&of, open).await?;
+        }
+        if compared.comments {
+            let first = !before.is_some_and(|before| before.comments);
+            self.comments(&of, &found.merge_requests, first).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the head pipeline of a merge request the statuses that it has not got.
+    async fn statuses(&self, of: &ProjectOf, open: &OpenRequest) -> Result<(), Cut> {
+        let request = &open.request;
+        let about = StatusesOf {
+            instance: of.instance.clone(),
+            tenant: of.tenant.clone(),
+            code: request.source_project.unwrap_or(of.project),
+            commit: request.head.clone(),
+        };
+        let since = Timestamp(Timestamp::now().0.saturating_sub(STATUSES_MATTER));
+        if self.host.store.has_statuses(about, since).await? {
+            let of_request = (of.project, request.iid);
+            statuses::repeat(self.host, &self.client, self.name, &of.tenant, of_request).await?;
+        }
+        Ok(())
+    }
+
+    /// Says what can't be made up for: in the log when it is news.
+    async fn report(self) {
+        let name = lost_mark(self.name);
+        let store = &self.host.store;
+        let lost = serde_json::to_string(&self.lost).unwrap_or_default();
+        let before = store.mark(&name).await.ok().flatten();
+        if before.is_none_or(|(value, _)| value != lost) {
+            for what in &self.lost {
+                tracing::warn!(instance = %self.name, what, "this can't be made up for");
+            }
+        }
+        if let Err(error) = store.set_mark(&name, &lost, Timestamp::now()).await {
+            tracing::warn!(%error, "what can't be made up for could not be noted");
+        }
+        let metrics = &self.host.metrics;
+        metrics.unrecovered(self.name.as_str(), self.lost.len());
+        metrics.reconciled(self.name.as_str(), "round");
+    }
+}
