@@ -3,7 +3,7 @@
 //! Bare: pooled, epochs on, the same event and the same 8 KB payload lowered, a fresh instance for each call, and nothing else. Ours: the limiter, the meter, the deadline,
 //! grants, counters, the decision record in memory, and `admit`. Pairs alternate on one of the guests' threads, so that both see the same machine.
 //!
-//! `cargo bench -p penstock-sandbox --bench call -- [--pairs N] [--output json]`
+//! `cargo bench --workspace --bench call -- [--pairs N] [--output json]`; with `--write-payload FILE` it only writes the payload down, for who measures beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -402,6 +402,10 @@ fn main() {
             .position(|arg| arg == flag)
             .and_then(|at| args.get(at + 1))
     };
+    if let Some(file) = after("--write-payload") {
+        std::fs::write(file, payload()).expect("a file for the payload");
+        return;
+    }
     let pairs: usize = after("--pairs").map_or(10_000, |n| n.parse().expect("a number of pairs"));
     let json = after("--output").is_some_and(|format| format == "json");
 

@@ -1,7 +1,7 @@
 //! What a fresh instance costs in each language: the same plugin in Rust, Python, JavaScript and Go, one call after the other, and how many instances of the
 //! smallest plugin there are in a second.
 //!
-//! `cargo bench -p penstock-sandbox --bench languages -- [--calls N] [--output json]`
+//! `cargo bench --workspace --bench languages -- [--calls N] [--output json]`
 
 #![allow(
     clippy::unwrap_used,
@@ -201,7 +201,7 @@ fn main() {
             "{}",
             serde_json::json!({
                 "figures": figures,
-                "command": format!("cargo bench -p penstock-sandbox --bench languages -- --calls {calls} --output json"),
+                "command": format!("cargo bench --workspace --bench languages -- --calls {calls} --output json"),
                 "machine": format!("{} cores, {}", std::thread::available_parallelism().map_or(0, usize::from), std::env::consts::ARCH),
             })
         );

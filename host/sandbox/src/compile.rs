@@ -46,12 +46,12 @@ pub struct ChildSettings {
 }
 
 impl ChildSettings {
-    /// A child with limits that Python's 18 MB component fits into: 60 s, 3 GiB, 512 MiB.
+    /// A child with limits that Python's 18 MB component fits into on a machine that is busy: 180 s, 3 GiB, 512 MiB.
     pub fn new(program: impl Into<PathBuf>, args: impl IntoIterator<Item = OsString>) -> Self {
         Self {
             program: program.into(),
             args: args.into_iter().collect(),
-            time: Duration::from_secs(60),
+            time: Duration::from_secs(180),
             memory: 3 << 30,
             output: 512 << 20,
         }

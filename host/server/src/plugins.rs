@@ -2,6 +2,9 @@
 //!
 //! A plugin that won't load makes its deliveries wait; it never keeps the host from receiving, and it is tried again.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -9,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use penstock_model::effect::Problem;
 use penstock_model::id::Digest;
-use penstock_sandbox::{Engine, Kind, Plugin, SettingsError, Slot};
+use penstock_sandbox::{Engine, Kind, LoadError, Plugin, SettingsError, Slot};
 
 use crate::config::PluginConfig;
 
@@ -147,10 +150,10 @@ pub async fn load(config: &PluginConfig, engine: &Engine) -> Result<Loaded> {
         config.grants.clone(),
     );
     let pinned = config.digest;
+    let most = config.limits.component;
     // Reading and compiling block.
     let loaded = tokio::task::spawn_blocking(move || {
-        let bytes: Arc<[u8]> =
-            std::fs::read(&file).with_context(|| format!("can't read {}", file.display()))?.into();
+        let bytes: Arc<[u8]> = read(&file, most)?.into();
         let found = Digest::of(&bytes);
         ensure!(
             found == pinned,
@@ -181,6 +184,20 @@ pub async fn load(config: &PluginConfig, engine: &Engine) -> Result<Loaded> {
         list(&problems)
     );
     Ok(loaded)
+}
+
+/// A component's bytes; of one that is too large none is read.
+fn read(file: &Path, most: u64) -> Result<Vec<u8>> {
+    let unread = || format!("can't read {}", file.display());
+    let open = File::open(file).with_context(unread)?;
+    let size = open.metadata().with_context(unread)?.len();
+    ensure!(size <= most, LoadError::TooLarge { size, limit: most });
+    let mut bytes = Vec::new();
+    // It may grow meanwhile.
+    open.take(most.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .with_context(unread)?;
+    Ok(bytes)
 }
 
 /// Problems in one line.

@@ -13,7 +13,7 @@ use cel::parser::PrattParser;
 use cel::{Context, Env, ExecutionError, Value};
 use penstock_reading::fault::Fault;
 use penstock_reading::functions;
-use penstock_reading::read::shortened;
+use penstock_reading::read::{shortened, without_mappings};
 use serde_json::{Value as Json, json};
 
 use crate::facts::Facts;
@@ -181,8 +181,7 @@ impl<'a> Evaluator<'a> {
             ExecutionError::FunctionError { function, message } => {
                 Failure::Other(format!("`{function}` failed: {}", shortened(&message)))
             }
-            // Some of them show whole values, and a payload can be long.
-            other => Failure::Other(shortened(&other.to_string())),
+            other => Failure::Other(without_mappings(&other)),
         })?;
         functions::to_json(&value).map_err(Failure::Other)
     }

@@ -110,6 +110,15 @@ pub fn below(path: &str, key: &str) -> String {
     }
 }
 
+/// An error of CEL, without the mappings that some of them show: those can be a whole payload, and the order of their keys says nothing.
+pub fn without_mappings(error: &impl ToString) -> String {
+    let text = error.to_string();
+    match text.split_once('{') {
+        Some((before, _)) => shortened(&format!("{before}{{…")),
+        None => shortened(&text),
+    }
+}
+
 /// The beginning of a text that may be long.
 pub fn shortened(text: &str) -> String {
     const LIMIT: usize = 120;

@@ -18,7 +18,7 @@ use crate::facts::{Facts, Needs};
 use crate::fault::Fault;
 use crate::functions;
 use crate::names::{self, Uses};
-use crate::read::shortened;
+use crate::read::{shortened, without_mappings};
 
 /// More than this is no rule.
 const MAX_NODES: usize = 10_000;
@@ -167,8 +167,7 @@ fn explained(error: &ExecutionError) -> String {
         ExecutionError::FunctionError { function, message } => {
             format!("`{function}` failed: {}", shortened(message))
         }
-        // Some of them show whole values, and a payload can be long.
-        other => shortened(&other.to_string()),
+        other => without_mappings(other),
     }
 }
 

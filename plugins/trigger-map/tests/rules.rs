@@ -164,6 +164,16 @@ fn a_missing_key_keeps_a_rule_from_matching_and_is_named() {
     );
 }
 
+/// Found by the fuzz target `rules`: the reason was a payload, with its keys in another order each time.
+#[test]
+fn a_mapping_of_the_wrong_type_is_not_shown_in_the_reason() {
+    check_when(
+        "event.parseJSON().code_changed",
+        &push("main"),
+        Err("`event.parseJSON().code_changed`: Unexpected type: got 'DefaultMap({…"),
+    );
+}
+
 #[test]
 fn the_first_condition_that_fails_is_the_reason() {
     let settings = rule(

@@ -55,6 +55,17 @@ def print_flood() -> str:
     return "printed"
 
 
+def prints() -> str:
+    print("printed")
+    return "printed"
+
+
+def print_raise() -> str:
+    print("printed and kept")
+    print("an error", file=sys.stderr)
+    raise ValueError("told to raise")
+
+
 def big_answer() -> str:
     return "x" * (8 << 20)
 
@@ -133,6 +144,8 @@ WAYS = {
     "host-calls": host_calls,
     "log-flood": log_flood,
     "print-flood": print_flood,
+    "print": prints,
+    "print-raise": print_raise,
     "big-answer": big_answer,
     "raise": raises,
     "exit": leave,

@@ -117,6 +117,11 @@ pub enum Behaviour {
     ErrorOther,
     /// Writes a state key, then fails: the key must not be kept.
     StateThenError,
+    /// Gets each of these and answers what it was told, as reasons.
+    Fetch {
+        /// Addresses.
+        urls: Vec<String>,
+    },
     /// Asks every import once and answers what it was told, as reasons.
     EchoLookups,
     /// Answers a plan that no host should take.

@@ -12,6 +12,7 @@ mod check;
 mod clone;
 mod explain;
 mod flow;
+mod hostile;
 mod incoming;
 mod log_excerpt;
 mod main_path;

@@ -4,7 +4,10 @@ use anyhow::Result;
 use duct::cmd;
 
 use crate::part::part;
-use crate::{cache, test, tools};
+use crate::{cache, fuzz, test, tools};
+
+/// How long each fuzz target runs: as long as it takes to see that it works, and to try what was found before.
+const FUZZ_SECONDS: u32 = 10;
 
 /// Runs every part.
 ///
@@ -49,5 +52,7 @@ pub fn run() -> Result<()> {
         .run()?;
         Ok(())
     })?;
-    test::run(&[])
+    test::run(&[])?;
+    // The libraries are those that the tests were compiled with: only our own crates are compiled again, with marks.
+    fuzz::all(FUZZ_SECONDS)
 }

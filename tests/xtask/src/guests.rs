@@ -106,6 +106,23 @@ pub fn build(names: &[&str]) -> Result<Vec<Built>> {
     rust.chain(foreign).collect()
 }
 
+/// Compiles a package of another workspace, of crate type `cdylib`, into a core module, as the guests are.
+///
+/// # Errors
+/// No compiler for wasm is to be had, or it does not compile.
+pub fn module(root: &Path, package: &str, target: &Path) -> Result<PathBuf> {
+    let file = PathBuf::from(format!("{}.wasm", package.replace('-', "_")));
+    let guest = Guest {
+        select: ["--package", package, "--lib"].map(str::to_owned).to_vec(),
+        module: file.clone(),
+    };
+    let root = root
+        .canonicalize()
+        .with_context(|| format!("{} is missing", root.display()))?;
+    compile(&Toolchain::find()?, &root, target, std::iter::once(&guest))?;
+    Ok(target.join(TARGET).join("guest").join(file))
+}
+
 /// Where built things are kept between runs.
 fn cache() -> Result<PathBuf> {
     if let Some(path) = env::var_os("PENSTOCK_CACHE") {

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod ci;
 pub mod control_plane;
 pub mod demo;
+pub mod fuzz;
 pub mod guests;
 mod languages;
 pub mod measure;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use penstock_xtask::{ci, demo, guests, measure, test};
+use penstock_xtask::{ci, demo, fuzz, guests, measure, test};
 
 /// Developer commands of this repository.
 #[derive(Parser)]
@@ -24,6 +24,8 @@ enum Command {
     },
     /// Everything that must hold before a change lands.
     Ci,
+    /// Feeds made-up input to what reads the network, a guest or an operator's file.
+    Fuzz(fuzz::Arguments),
     /// Measures a figure and prints it with its goal.
     Measure(measure::Arguments),
     /// Builds plugins into components and prints where they are, as JSON.
@@ -39,6 +41,7 @@ fn main() -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test { arguments } => test::run(&arguments),
         Command::Ci => ci::run(),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
         Command::Guests { names } => {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();

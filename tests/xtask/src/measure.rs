@@ -1,5 +1,7 @@
 //! `cargo xtask measure NAME`: builds everything in release and measures one figure of the design against its goal.
 
+mod call;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use duct::cmd;
@@ -57,7 +59,6 @@ enum Name {
 /// # Errors
 /// Something does not build, or the measurement itself fails.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let target = cache::target()?;
     part("guests", || guests::build(&[]))?;
     let bench = match arguments.name {
         Name::Call => Some("call"),
@@ -65,39 +66,22 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         _ => None,
     };
     if let Some(bench) = bench {
-        cmd!(
-            "cargo",
-            "bench",
-            "--quiet",
-            "--package",
-            "penstock-sandbox",
-            "--bench",
-            bench,
-            "--",
-            "--output",
-            &arguments.output
-        )
-        .env("CARGO_TARGET_DIR", &target)
-        .run()
-        .with_context(|| format!("the figure `{bench}` could not be measured"))?;
-        return Ok(());
+        return call::run(bench, &arguments.output);
     }
     tools::must_have(
         "taskset",
         "it pins the cluster to one core and Penstock to the other",
     )?;
+    let target = cache::target()?;
     part("release build", || {
+        // With the features that the benches have, so that nothing is compiled twice.
         cmd!(
             "cargo",
             "build",
             "--release",
-            "--package",
-            "penstock-server",
-            "--package",
-            "penstock-tests",
-            "--package",
-            "penstock-control-plane",
-            "--bins"
+            "--workspace",
+            "--bins",
+            "--benches"
         )
         .env("CARGO_TARGET_DIR", &target)
         .stdout_to_stderr()

@@ -93,8 +93,9 @@ pub(super) fn judge(
         .and_then(Value::as_object_mut)
     {
         annotations.insert(label::MANIFEST_DIGEST.to_owned(), digest.to_string().into());
+        // Everything else is in order already.
+        annotations.sort_keys();
     }
-    sent.sort_all_objects();
     manifest::fits(&sent, bytes.len()).map_err(|fault| vec![fault])?;
     Ok(RunOrder {
         of: about.of.clone(),

@@ -2,29 +2,15 @@
 
 use std::path::Path;
 
-use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
-use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
-
 use super::*;
 use crate::cache::CacheKey;
 use crate::compile::ChildSettings;
 
 /// A component that keeps the contract of a trigger and does nothing.
 fn trigger() -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
-    resolve.push_dir(wit).unwrap();
-    let world = "package test:worlds; world w { export penstock:plugin/settings@0.1.0; export penstock:plugin/trigger@0.1.0; }";
-    let package = resolve.push_str("test.wit", world).unwrap();
-    let world = resolve.select_world(&[package], Some("w")).unwrap();
-    let abi = ManglingAndAbi::Legacy(LiftLowerAbi::Sync);
-    let mut module = dummy_module(&resolve, world, abi);
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, true).unwrap();
-    ComponentEncoder::default()
-        .module(&module)
-        .unwrap()
-        .encode()
-        .unwrap()
+    penstock_written_guests::empty(
+        "export penstock:plugin/settings@0.1.0; export penstock:plugin/trigger@0.1.0;",
+    )
 }
 
 fn engine(dir: &Path, compiler: Compiler) -> Engine {

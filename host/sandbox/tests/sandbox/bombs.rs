@@ -6,7 +6,7 @@ use penstock_model::limits::Limits;
 use penstock_model::record::{DecisionRecord, Failure, Outcome};
 
 use crate::stage::{Told, failure, input, load_bytes, usual};
-use crate::written::trigger;
+use penstock_written_guests::trigger;
 
 const MIB: u64 = 1024 * 1024;
 

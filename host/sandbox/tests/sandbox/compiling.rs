@@ -1,7 +1,7 @@
 //! Compiling in a child, and compiled code on disk.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use penstock_model::limits::Limits;
 use penstock_sandbox::{
@@ -81,6 +81,61 @@ fn a_child_is_limited_in_time_memory_and_output() {
     );
     let error = failed(ChildSettings::new("/nowhere/compile", []));
     assert!(matches!(error, CompileError::Child { .. }), "{error}");
+}
+
+/// A component of 30 MB whose code is nothing but calls through a table: a few bytes each, and a hundred times as much to compile.
+fn takes_minutes() -> Vec<u8> {
+    fn length(mut n: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let low = u8::try_from(n & 0x7f).unwrap();
+            n >>= 7;
+            if n == 0 {
+                bytes.push(low);
+                return bytes;
+            }
+            bytes.push(low | 0x80);
+        }
+    }
+    let section = |id: u8, content: &[u8]| [&[id][..], &length(content.len()), content].concat();
+    const FUNCTIONS: usize = 1_500;
+    // local.get 0, local.get 1, local.get 0, call_indirect, local.set 0
+    let piece = [0x20, 0, 0x20, 1, 0x20, 0, 0x11, 0, 0, 0x21, 0];
+    let body = [
+        &[0][..],
+        &piece.repeat(20_000 / piece.len()),
+        &[0x20, 0, 0x0b],
+    ]
+    .concat();
+    let body = [length(body.len()), body].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f]),
+        section(3, &[length(FUNCTIONS), vec![0; FUNCTIONS]].concat()),
+        section(4, &[1, 0x70, 0, 1]),
+        section(10, &[length(FUNCTIONS), body.repeat(FUNCTIONS)].concat()),
+    ]
+    .concat();
+    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, &module)].concat()
+}
+
+#[test]
+fn a_component_that_takes_minutes_to_compile_is_given_up() {
+    let wasm = takes_minutes();
+    assert!(wasm.len() as u64 <= Limits::default().component);
+    let settings = ChildSettings {
+        time: Duration::from_secs(2),
+        ..child()
+    };
+    let began = Instant::now();
+    let error = load(&engine(Compiler::Child(settings), None), &wasm).unwrap_err();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::TooSlow { limit }) if *limit == Duration::from_secs(2)),
+        "{error}"
+    );
+    // The child is gone by then: its pipes and its end are waited for.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use penstock_sandbox::{LoadError, SettingsError, replay};
 use crate::stage::{
     Told, decide, engine, failure, hold, input, load, load_bytes, misbehave, reasons, usual,
 };
-use crate::written::{Written, trigger};
+use penstock_written_guests::{Written, trigger};
 
 const LOG: &str =
     r#"(import "penstock:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32 i32 i32)))"#;
@@ -110,21 +110,15 @@ async fn a_list_of_very_many_small_things_is_counted_by_what_it_takes_here() {
 
 #[tokio::test]
 async fn text_that_is_no_utf_8_is_refused() {
-    let bad = "(i32.store8 (i32.const 2000) (i32.const 255))";
-    let answer = format!(
-        "{bad} (i32.store (i32.const 1980) (i32.const 2000)) (i32.store (i32.const 1984) (i32.const 1))
-         (i32.store (i32.const 1036) (i32.const 1980)) (i32.store (i32.const 1040) (i32.const 1))"
-    );
-    let record = run(&trigger("", &answer), short()).await;
+    let record = run(&penstock_written_guests::answers_no_text(), short()).await;
     let Failure::BadAnswer { message } = failure(&record) else {
         panic!("{:?}", record.outcome);
     };
     assert!(message.contains("utf-8"), "{message}");
     let wasm = Written {
         imports: LOG,
-        decide: &format!(
-            "{bad} (call $log (i32.const 1) (i32.const 2000) (i32.const 1) (i32.const 0) (i32.const 0))"
-        ),
+        decide: "(i32.store8 (i32.const 2000) (i32.const 255))
+            (call $log (i32.const 1) (i32.const 2000) (i32.const 1) (i32.const 0) (i32.const 0))",
         ..Written::default()
     };
     let record = run(&wasm.component(), short()).await;
@@ -228,6 +222,35 @@ async fn hostile_guests_in_python_and_javascript_are_stopped_each_by_its_limit()
             assert_eq!(reasons(&record).len(), 1, "{guest} {flood}");
             assert!(record.usage.log_dropped > 0, "{guest} {flood}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_python_guest_prints_is_in_the_log_in_its_order_also_when_it_fails() {
+    let record = foreign("misbehave-python", "print", roomy()).await;
+    let lines: Vec<&str> = record.log.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(lines, ["printed"]);
+    let record = foreign("misbehave-python", "print-raise", roomy()).await;
+    let lines: Vec<&str> = record.log.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(lines[..2], ["printed and kept", "an error"]);
+    assert!(lines.contains(&"ValueError: told to raise"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn the_default_of_64_mib_is_enough_for_a_small_plugin_in_each_language() {
+    for guest in ["greeter-python", "greeter-javascript", "greeter-go"] {
+        hold(guest);
+        let limits = Limits {
+            cpu: Duration::from_secs(5),
+            ..Limits::default()
+        };
+        let plugin = load(engine(), guest, limits);
+        let record = plugin.decide(input("{}"), Told::new(usual)).await.unwrap();
+        assert!(
+            matches!(record.outcome, Outcome::Plan(_)),
+            "{guest}: {:?}",
+            record.outcome
+        );
     }
 }
 
@@ -412,14 +435,7 @@ async fn trip(limit: &str) {
 }
 
 async fn leak_handles() {
-    let wasm = Written {
-        packages: "package test:mine { interface things { resource thing; } }",
-        items: "export test:mine/things;",
-        imports: r#"(import "[export]test:mine/things" "[resource-new]thing" (func $new (param i32) (result i32)))"#,
-        decide: "(loop $l (drop (call $new (i32.const 1))) (br $l))",
-        ..Written::default()
-    };
-    let record = run(&wasm.component(), Limits::default()).await;
+    let record = run(&penstock_written_guests::leaks_handles(), Limits::default()).await;
     assert_eq!(failure(&record), &Failure::HandlesExceeded { limit: 1_000 });
 }
 

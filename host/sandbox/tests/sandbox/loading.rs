@@ -5,7 +5,7 @@ use penstock_model::limits::Limits;
 use penstock_sandbox::{Kind, LoadError};
 
 use crate::stage::{engine, grants, guest, load_bytes};
-use crate::written::{empty, empty_with, trigger};
+use penstock_written_guests::{empty, empty_with, trigger};
 
 const SETTINGS: &str = "export penstock:plugin/settings@0.1.0;";
 const TRIGGER: &str = "export penstock:plugin/trigger@0.1.0;";

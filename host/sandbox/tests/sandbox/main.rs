@@ -22,5 +22,5 @@ mod replays;
 mod settings;
 mod stage;
 mod state;
+mod unconfined;
 mod wasi;
-mod written;

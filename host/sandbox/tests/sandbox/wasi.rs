@@ -8,7 +8,7 @@ use penstock_model::record::{DecisionRecord, Failure, Outcome};
 use penstock_sandbox::replay;
 
 use crate::stage::{Told, failure, input, load_bytes, usual};
-use crate::written::Written;
+use penstock_written_guests::Written;
 
 /// As much of WASI as the guests here call.
 const WASI: &str = "

@@ -14,20 +14,33 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-static CLIENT: LazyLock<Result<reqwest::Client, reqwest::Error>> = LazyLock::new(|| {
+static CLIENT: LazyLock<Result<reqwest::Client, reqwest::Error>> =
+    LazyLock::new(|| client(is_public).build());
+
+/// A client that goes nowhere by itself, and to no address that is not let through.
+fn client(through: fn(IpAddr) -> bool) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .https_only(true)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .dns_resolver(Arc::new(PublicOnly))
+        .dns_resolver(Arc::new(Only(through)))
         .connect_timeout(PATIENCE)
         .timeout(PATIENCE)
-        .build()
-});
+}
 
 /// Gets a URL whose host was granted.
 pub(super) async fn get(url: &str, largest: u64) -> Asked {
+    let client = CLIENT.as_ref().map_err(|error| fault(url, error))?;
+    get_by(client, is_public, url, largest).await
+}
+
+async fn get_by(
+    client: &reqwest::Client,
+    through: fn(IpAddr) -> bool,
+    url: &str,
+    largest: u64,
+) -> Asked {
     let invalid = |why: &str| Ok(Err(LookupError::Invalid(format!("{url}: {why}"))));
     let Ok(parsed) = reqwest::Url::parse(url) else {
         return invalid("it is no address");
@@ -37,10 +50,9 @@ pub(super) async fn get(url: &str, largest: u64) -> Asked {
         .host_str()
         .map(|host| host.trim_matches(['[', ']']))
         .and_then(|host| host.parse().ok());
-    if literal.is_some_and(|ip| !is_public(ip)) {
+    if literal.is_some_and(|ip| !through(ip)) {
         return denied(url);
     }
-    let client = CLIENT.as_ref().map_err(|error| fault(url, error))?;
     let response = match client.get(parsed).send().await {
         Ok(response) => response,
         Err(error) if is_inside(&error) => return denied(url),
@@ -114,14 +126,15 @@ fn is_inside(error: &reqwest::Error) -> bool {
     false
 }
 
-/// Resolves names, and forgets addresses that are not public.
-struct PublicOnly;
+/// Resolves names, and forgets addresses that are not let through.
+struct Only(fn(IpAddr) -> bool);
 
-impl Resolve for PublicOnly {
+impl Resolve for Only {
     fn resolve(&self, name: Name) -> Resolving {
+        let through = self.0;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
+            let public: Vec<SocketAddr> = found.filter(|address| through(address.ip())).collect();
             if public.is_empty() {
                 return Err(Inside.into());
             }
@@ -176,6 +189,8 @@ fn nat64(ip: std::net::Ipv6Addr) -> Option<std::net::Ipv4Addr> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -234,5 +249,61 @@ mod tests {
                 "{url}: {answer:?}"
             );
         }
+    }
+
+    /// A server of a public host, as far as the client knows, that sends whoever asks to the metadata service. Answers its port and certificate.
+    async fn redirects() -> (u16, Vec<u8>) {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = key.cert.der().clone();
+        let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], private.into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut head = [0; 1024];
+                let read = stream.read(&mut head).await.unwrap();
+                assert!(read > 0);
+                let answer = "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/meta-data/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        (port, certificate.to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_public_host_that_redirects_inside_is_not_followed() {
+        let (port, certificate) = redirects().await;
+        let client = client(|_| true)
+            .add_root_certificate(reqwest::Certificate::from_der(&certificate).unwrap())
+            .build()
+            .unwrap();
+        let url = format!("https://localhost:{port}/task.yaml");
+        let answer = get_by(&client, |_| true, &url, 1024).await;
+        let Ok(Err(LookupError::Denied(why))) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(why.contains("redirects"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_never_connected_to_even_where_somebody_listens() {
+        let (port, certificate) = redirects().await;
+        let client = client(is_public)
+            .add_root_certificate(reqwest::Certificate::from_der(&certificate).unwrap())
+            .build()
+            .unwrap();
+        let url = format!("https://localhost:{port}/task.yaml");
+        let answer = get_by(&client, is_public, &url, 1024).await;
+        let Ok(Err(LookupError::Denied(why))) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(why.contains("public address"), "{why}");
     }
 }

@@ -72,6 +72,13 @@ pub(crate) fn ask_everything(event: Option<&Event>) -> Plan {
     .fold(Plan::new(), Plan::reason)
 }
 
+/// One reason for each address: `address: answer`.
+pub(crate) fn fetch_all(urls: &[String]) -> Plan {
+    urls.iter().fold(Plan::new(), |plan, url| {
+        plan.reason(told(url, fetch::get(url)))
+    })
+}
+
 fn told(function: &str, answer: impl Debug) -> String {
     format!("{function}: {answer:?}")
 }

@@ -87,6 +87,7 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
             Problem::new(".tekton/build.yaml", "told to find a fault here").at(3, 7),
         )),
         Behaviour::ErrorOther => Err(PluginError::Other("told to fail".to_owned())),
+        Behaviour::Fetch { urls } => Ok(lookups::fetch_all(&urls)),
         Behaviour::EchoLookups => Ok(lookups::ask_everything(event)),
         Behaviour::BadPlan { fault } => Ok(bad_plan::with(fault)),
     }

@@ -1,4 +1,13 @@
-//! Components written by hand: a core module in WAT, made a component of a world of the contract.
+//! Plugins written by hand: a core module in WAT, made a component of a world of the contract.
+//!
+//! They lower what no toolchain would, and begin with what no compiler would make. Made where a test runs, so they need no toolchain for wasm.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a guest that can't be made is a mistake of the test that wants it"
+)]
 
 use std::path::Path;
 
@@ -7,7 +16,7 @@ use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
 fn contract() -> Resolve {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../wit");
     resolve.push_dir(wit).expect("the contract parses");
     resolve
 }
@@ -31,12 +40,20 @@ fn component(mut module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Vec<u8> 
 }
 
 /// A component that has these imports and exports and does nothing: `export penstock:plugin/trigger@0.1.0; …`.
-pub(crate) fn empty(items: &str) -> Vec<u8> {
+///
+/// # Panics
+/// If the WAT or the world is wrong.
+#[must_use]
+pub fn empty(items: &str) -> Vec<u8> {
     empty_with("", items)
 }
 
 /// The same, with packages that the items may name.
-pub(crate) fn empty_with(packages: &str, items: &str) -> Vec<u8> {
+///
+/// # Panics
+/// If the WAT or the world is wrong.
+#[must_use]
+pub fn empty_with(packages: &str, items: &str) -> Vec<u8> {
     let mut resolve = contract();
     let text = format!("package test:worlds;\nworld w {{ {items} }}\n{packages}");
     let world = world(&mut resolve, &text);
@@ -49,7 +66,11 @@ pub(crate) fn empty_with(packages: &str, items: &str) -> Vec<u8> {
 }
 
 /// A trigger plugin: `decide` runs `body` and answers the plan at address 1024, which is empty unless something is written there. `fields` are more of the module.
-pub(crate) fn trigger(fields: &str, body: &str) -> Vec<u8> {
+///
+/// # Panics
+/// If the WAT or the world is wrong.
+#[must_use]
+pub fn trigger(fields: &str, body: &str) -> Vec<u8> {
     Written {
         fields,
         decide: body,
@@ -60,23 +81,28 @@ pub(crate) fn trigger(fields: &str, body: &str) -> Vec<u8> {
 
 /// A trigger plugin in WAT.
 #[derive(Default)]
-pub(crate) struct Written<'a> {
+pub struct Written<'a> {
     /// Packages that `items` may name.
-    pub(crate) packages: &'a str,
+    pub packages: &'a str,
     /// More of its world, such as `import wasi:clocks/monotonic-clock@0.2.0;`.
-    pub(crate) items: &'a str,
+    pub items: &'a str,
     /// Imports of the module: they come before everything else.
-    pub(crate) imports: &'a str,
+    pub imports: &'a str,
     /// More fields of the module.
-    pub(crate) fields: &'a str,
+    pub fields: &'a str,
     /// What `schema` does before it answers the text at address 1024.
-    pub(crate) schema: &'a str,
+    pub schema: &'a str,
     /// What `decide` does before it answers the plan at address 1024.
-    pub(crate) decide: &'a str,
+    pub decide: &'a str,
 }
 
 impl Written<'_> {
-    pub(crate) fn component(&self) -> Vec<u8> {
+    /// Its bytes.
+    ///
+    /// # Panics
+    /// If the WAT or the world is wrong.
+    #[must_use]
+    pub fn component(&self) -> Vec<u8> {
         let Self {
             packages,
             items,
@@ -114,4 +140,55 @@ impl Written<'_> {
             world,
         )
     }
+}
+
+/// A trigger plugin whose plan is whatever bytes its state holds under `k`: they are copied to where `decide` answers, so the host lifts them as a plan.
+///
+/// # Panics
+/// Never, while the contract has `state.get`.
+#[must_use]
+pub fn answers_its_state() -> Vec<u8> {
+    Written {
+        items: "import penstock:plugin/state@0.1.0;",
+        imports: r#"(import "penstock:plugin/state@0.1.0" "get" (func $get (param i32 i32 i32)))"#,
+        fields: r#"(data (i32.const 512) "k")"#,
+        // A result whose cases are 8 bytes apart: 0, then an option: 1, then the list's address and length.
+        decide: "(global.set $free (i32.const 131072))
+            (call $get (i32.const 512) (i32.const 1) (i32.const 600))
+            (if (i32.eqz (i32.load8_u (i32.const 600)))
+                (then (if (i32.load8_u (i32.const 608))
+                    (then (memory.copy (i32.const 1024) (i32.load (i32.const 612)) (i32.load (i32.const 616)))))))",
+        ..Written::default()
+    }
+    .component()
+}
+
+/// A trigger plugin that makes handles of a resource of its own and gives none back.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn leaks_handles() -> Vec<u8> {
+    Written {
+        packages: "package test:mine { interface things { resource thing; } }",
+        items: "export test:mine/things;",
+        imports: r#"(import "[export]test:mine/things" "[resource-new]thing" (func $new (param i32) (result i32)))"#,
+        decide: "(loop $l (drop (call $new (i32.const 1))) (br $l))",
+        ..Written::default()
+    }
+    .component()
+}
+
+/// A trigger plugin whose only reason is no UTF-8.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn answers_no_text() -> Vec<u8> {
+    trigger(
+        "",
+        "(i32.store8 (i32.const 2000) (i32.const 255))
+        (i32.store (i32.const 1980) (i32.const 2000)) (i32.store (i32.const 1984) (i32.const 1))
+        (i32.store (i32.const 1036) (i32.const 1980)) (i32.store (i32.const 1040) (i32.const 1))",
+    )
 }

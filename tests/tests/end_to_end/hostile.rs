@@ -1,0 +1,309 @@
+//! Hostile plugins beside each other in one server: each is stopped by its own limit, recorded, and `explain` shows which; nothing of them is left.
+
+use std::path::Path;
+
+use penstock_doubles::gitlab::Push;
+use penstock_guests::{Behaviour, Settings};
+use penstock_tests::manifest::short_lived;
+use penstock_tests::plugin::guest;
+use penstock_tests::scene::PROJECT;
+use penstock_tests::wait::until;
+use penstock_tests::{Plugin, Route, Scene};
+use penstock_written_guests::{answers_no_text, empty, leaks_handles, trigger};
+use serde_json::Value;
+
+fn told_to(name: &str, behaviour: Behaviour) -> Plugin {
+    Plugin::misbehave(name, behaviour)
+}
+
+/// Each with the word that it must end with.
+fn failing(folder: &Path) -> Vec<(&'static str, Plugin)> {
+    let bad = told_to;
+    vec![
+        ("trap", bad("traps", Behaviour::Trap)),
+        (
+            "cpu-exceeded",
+            bad("loops", Behaviour::Loop).limit("cpu", "100ms"),
+        ),
+        (
+            "deadline-passed",
+            bad("dawdles", Behaviour::Loop)
+                .limit("cpu", "60s")
+                .limit("deadline", "100ms"),
+        ),
+        (
+            "memory-exceeded",
+            bad("eats", Behaviour::Memory { bytes: None }),
+        ),
+        (
+            "stack-overflow",
+            bad("recurses", Behaviour::Recursion { depth: None }),
+        ),
+        (
+            "host-calls-exceeded",
+            bad("asks", Behaviour::HostCalls { count: None }),
+        ),
+        (
+            "host-bytes-exceeded",
+            bad("reads", Behaviour::HostBytes { count: None }).limit("total-bytes", "4KiB"),
+        ),
+        (
+            "record-exceeded",
+            bad("tells", Behaviour::HostBytes { count: None }).limit("record", "8KiB"),
+        ),
+        (
+            "output-exceeded",
+            bad("shouts", Behaviour::BigAnswer { bytes: 4 << 20 }),
+        ),
+        (
+            "effects-exceeded",
+            bad("wants", Behaviour::ManyEffects { count: 65 }),
+        ),
+        (
+            "state-exceeded",
+            bad(
+                "hoards",
+                Behaviour::StateGrow {
+                    count: None,
+                    bytes: 10,
+                },
+            ),
+        ),
+        (
+            "handles-exceeded",
+            written("holds", folder, &leaks_handles()),
+        ),
+        ("bad-answer", written("babbles", folder, &answers_no_text())),
+    ]
+}
+
+/// Each with what `explain` must say about it: none of them ever runs.
+fn refused(folder: &Path) -> Vec<(&'static str, Plugin)> {
+    let settings = "export penstock:plugin/settings@0.1.0;";
+    let two = format!(
+        "{settings} export penstock:plugin/trigger@0.1.0; export penstock:plugin/approval@0.1.0;"
+    );
+    let core = b"\0asm\x01\0\0\0";
+    let mut large = b"\0asm\x0d\0\x01\0".to_vec();
+    large.resize(200 << 20, 0);
+    let in_validate = serde_json::to_value(Settings {
+        behaviour: Behaviour::Loop,
+        in_validate: true,
+    });
+    vec![
+        (
+            "`delivery`",
+            told_to("ungranted", Behaviour::Nothing).grant("delivery", false.into()),
+        ),
+        ("exports both", written("two-kinds", folder, &empty(&two))),
+        ("core WebAssembly module", written("core", folder, core)),
+        ("209715200 bytes", written("large", folder, &large)),
+        (
+            "cpu-exceeded",
+            written(
+                "starts-for-ever",
+                folder,
+                &trigger("(func $start (loop (br 0))) (start $start)", ""),
+            )
+            .limit("cpu", "100ms"),
+        ),
+        (
+            "cpu-exceeded",
+            Plugin::new("checks-for-ever", &guest("misbehave"))
+                .settings(in_validate.unwrap())
+                .limit("cpu", "100ms"),
+        ),
+        (
+            "bytes of memory and tables",
+            written("begins-large", folder, &trigger("(memory $more 2000)", "")),
+        ),
+    ]
+}
+
+fn written(name: &str, folder: &Path, wasm: &[u8]) -> Plugin {
+    let file = folder.join(format!("{name}.wasm"));
+    std::fs::write(&file, wasm).unwrap();
+    Plugin::new(name, &file)
+}
+
+fn route_of<'a>(told: &'a Value, plugin: &Plugin) -> &'a Value {
+    told["routes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["route"] == format!("acme/** {}", plugin.name))
+        .unwrap_or_else(|| panic!("no route to {} in {told:#}", plugin.name))
+}
+
+/// Bytes that a process holds, the files that it maps left out.
+fn held(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|it| it.starts_with("RssAnon:"));
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap();
+    kib * 1024
+}
+
+async fn push(scene: &Scene, branch: &str) -> String {
+    let push = Push::new(PROJECT, branch, "alice").write("a.txt", branch.to_owned());
+    scene.send_one(&scene.gitlab.push(push)).await
+}
+
+#[tokio::test]
+async fn explain_shows_by_which_limit_each_hostile_plugin_was_stopped_and_nothing_is_left_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = failing(folder.path());
+    let mut scene = Scene::builder("hostile");
+    for (_, plugin) in &bad {
+        scene = scene.plugin(plugin.clone());
+    }
+    let scene = scene
+        .plugin(Plugin::starts("good", &short_lived()))
+        .start()
+        .await;
+    let delivery = push(&scene, "topic").await;
+    scene.run_of(&delivery).await;
+    let told = scene.outcome(&delivery, "failed").await;
+    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
+    let said = scene.penstock.text_command(&["explain", &delivery]).await;
+    assert!(said.success, "{}", said.err);
+    for (word, plugin) in &bad {
+        let route = route_of(&told, plugin);
+        assert_eq!(route["outcome"], "failed", "{route:#}");
+        let why = route["why"].as_str().unwrap_or_default();
+        assert!(why.starts_with(&format!("{word}:")), "{word}: {route:#}");
+        assert!(
+            said.out.contains(&format!("{word}:")),
+            "{word} is not in\n{}",
+            said.out
+        );
+        let counted = format!(
+            r#"penstock_plugin_failures_total{{plugin="{}",kind="{word}"}} "#,
+            plugin.name
+        );
+        assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
+    }
+    let good = Plugin::starts("good", &short_lived());
+    let route = route_of(&told, &good);
+    assert_eq!(route["outcome"], "decided", "{route:#}");
+
+    // The first round brought up what stays: pools, caches, threads. What later rounds take is given back.
+    let round = async |n: u32| {
+        let delivery = push(&scene, &format!("round-{n}")).await;
+        scene.outcome(&delivery, "failed").await;
+    };
+    round(0).await;
+    let before = held(scene.penstock.pid());
+    for n in 1..6 {
+        round(n).await;
+    }
+    let most = before + (32 << 20);
+    until("the host's memory back where it was", async || {
+        (held(scene.penstock.pid()) < most).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn explain_shows_why_a_hostile_component_is_not_even_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = refused(folder.path());
+    let mut scene = Scene::builder("unloaded")
+        .plugin(Plugin::starts("good", &short_lived()))
+        .prepare()
+        .await;
+    let add = |config: &mut Value, key: &str, value: Value| {
+        config[key].as_array_mut().unwrap().push(value);
+    };
+    scene.reconfigure(|config| {
+        for (_, plugin) in &bad {
+            add(config, "plugins", plugin.yaml());
+            add(config, "routes", Route::to(&plugin.name).yaml());
+        }
+    });
+    scene.penstock.restart().await;
+    let delivery = push(&scene, "topic").await;
+    scene.run_of(&delivery).await;
+    for (says, plugin) in &bad {
+        until("a word about the component", async || {
+            let told = scene.explain(&delivery).await;
+            let route = route_of(&told, plugin);
+            assert_eq!(route["outcome"], "waiting", "{route:#}");
+            let why = route["why"].as_str().unwrap_or_default();
+            if !why.contains("does not load") {
+                return None;
+            }
+            assert!(why.contains(says), "{says}: {route:#}");
+            Some(())
+        })
+        .await;
+    }
+    let checked = scene.penstock.text_command(&["check", "--offline"]).await;
+    assert!(!checked.success, "{}", checked.out);
+    for (says, plugin) in &bad {
+        let all = format!("{}{}", checked.out, checked.err);
+        assert!(all.contains(&plugin.name) && all.contains(says), "{all}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_inside_can_be_fetched_whatever_is_granted() {
+    let hosts = ["127.0.0.1", "localhost", "169.254.169.254"];
+    let urls: Vec<String> = hosts
+        .iter()
+        .map(|host| format!("https://{host}/latest/meta-data/"))
+        .collect();
+    let fetching = told_to("fetches", Behaviour::Fetch { urls: urls.clone() })
+        .grant("fetch", serde_json::json!(hosts));
+    let scene = Scene::builder("fetch")
+        .plugin_by(fetching, Route::to("fetches").on(&["push"]))
+        .start()
+        .await;
+    let delivery = push(&scene, "topic").await;
+    let told = scene.outcome(&delivery, "decided").await;
+    let reasons = told["routes"][0]["reasons"].as_array().unwrap();
+    assert_eq!(reasons.len(), urls.len(), "{told:#}");
+    for (reason, url) in reasons.iter().zip(&urls) {
+        let reason = reason.as_str().unwrap();
+        assert!(
+            reason.starts_with(url) && reason.contains("Denied"),
+            "{reason}"
+        );
+    }
+    let said = scene.penstock.text_command(&["explain", &delivery]).await;
+    assert!(
+        said.out.contains("does not lead to a public address"),
+        "{}",
+        said.out
+    );
+}
+
+#[tokio::test]
+async fn a_storm_of_calls_on_one_key_counts_each_of_them_once() {
+    let counter = told_to(
+        "counter",
+        Behaviour::StateCount {
+            key: "pushes".to_owned(),
+        },
+    );
+    let scene = Scene::builder("storm")
+        .plugin_by(counter, Route::to("counter").on(&["push"]))
+        .start()
+        .await;
+    let mut sent = Vec::new();
+    for branch in 0..40 {
+        sent.push(push(&scene, &format!("topic-{branch}")).await);
+    }
+    let outcomes = scene.settled().await;
+    assert_eq!(outcomes["decided"], 40, "{outcomes:?}");
+    let mut counts = Vec::new();
+    for delivery in sent {
+        let told = scene.explain(&delivery).await;
+        let reason = told["routes"][0]["reasons"][0].as_str().unwrap();
+        let count: u64 = reason.strip_prefix("count is ").unwrap().parse().unwrap();
+        counts.push(count);
+    }
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=40).collect::<Vec<_>>());
+}
