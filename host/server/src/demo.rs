@@ -81,7 +81,8 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
     let config = Config::load(scene.config()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let host = Host::open(config).await?;
     let stop = CancellationToken::new();
-    let mut tasks = serve::start(&host, changes, listener, &Loop::all(), &stop);
+    let threads = tokio::runtime::Handle::current();
+    let mut tasks = serve::start(&host, changes, listener, &Loop::all(), &threads, &stop);
     plugins_ready(&host).await?;
 
     let shown = steps(&scene, &host).await;

@@ -51,3 +51,4 @@ pub mod statuses;
 pub mod text;
 pub mod trace;
 pub mod waiting;
+pub mod workers;

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use penstock_model::id::Timestamp;
 use penstock_store::{Caps, Queue};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, watch};
 use crate::host::Host;
 use crate::lanes::{self, Lanes};
-use crate::{act, backoff, dispatch, flow, http, listen, reconcile, report, retention, waiting};
+use crate::{
+    act, backoff, dispatch, flow, http, listen, reconcile, report, retention, waiting, workers,
+};
 
 /// After the signal to stop, what is in hand may go on for so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,7 +63,8 @@ pub async fn serve(path: PathBuf, loops: BTreeSet<Loop>) -> Result<()> {
         .with_context(|| format!("can't listen on {address}; set `listen` to a free address"))?;
     let host = Host::open(config).await?;
     let stop = CancellationToken::new();
-    let tasks = start(&host, changes, listener, &loops, &stop);
+    let threads = workers::start().context("the loops' threads can't be started")?;
+    let tasks = start(&host, changes, listener, &loops, threads.handle(), &stop);
     tracing::info!(%address, loops = ?loops, "serving");
     tokio::select! {
         _ = terminate.recv() => {}
@@ -69,6 +73,7 @@ pub async fn serve(path: PathBuf, loops: BTreeSet<Loop>) -> Result<()> {
     tracing::info!("stopping: takes no more, and finishes or gives back what is in hand");
     stop.cancel();
     join(tasks).await;
+    threads.shutdown_background();
     if let Some(host) = Arc::into_inner(host) {
         host.store.close().await;
     }
@@ -76,36 +81,37 @@ pub async fn serve(path: PathBuf, loops: BTreeSet<Loop>) -> Result<()> {
     Ok(())
 }
 
-/// Starts the loops; they end after `stop`.
+/// Starts the loops; they end after `stop`. What decides, acts and reports runs on `threads`, the receiver where this is called.
 pub fn start(
     host: &Arc<Host>,
     changes: watch::Changes,
     listener: TcpListener,
     loops: &BTreeSet<Loop>,
+    threads: &Handle,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let router = http::router(Arc::clone(host), loops.contains(&Loop::Receive));
     tasks.spawn(listen::serve(listener, router, stop.clone()));
-    tasks.spawn(reload(Arc::clone(host), changes, stop.clone()));
+    tasks.spawn_on(reload(Arc::clone(host), changes, stop.clone()), threads);
     if loops.contains(&Loop::Dispatch) {
-        tasks.spawn(load_plugins(Arc::clone(host), stop.clone()));
-        tasks.spawn(work(host, Queue::Dispatch, stop.clone()));
+        tasks.spawn_on(load_plugins(Arc::clone(host), stop.clone()), threads);
+        tasks.spawn_on(work(host, Queue::Dispatch, stop.clone()), threads);
     }
     if loops.contains(&Loop::Act) {
-        tasks.spawn(work(host, Queue::Act, stop.clone()));
-        tasks.spawn(flow::run(host.store.clone(), stop.clone()));
+        tasks.spawn_on(work(host, Queue::Act, stop.clone()), threads);
+        tasks.spawn_on(flow::run(host.store.clone(), stop.clone()), threads);
     }
     if loops.contains(&Loop::Act) {
-        tasks.spawn(waiting::run(Arc::clone(host), stop.clone()));
-        tasks.spawn(retention::run(Arc::clone(host), stop.clone()));
-        tasks.spawn(crate::clone::sweep(Arc::clone(host), stop.clone()));
+        tasks.spawn_on(waiting::run(Arc::clone(host), stop.clone()), threads);
+        tasks.spawn_on(retention::run(Arc::clone(host), stop.clone()), threads);
+        tasks.spawn_on(crate::clone::sweep(Arc::clone(host), stop.clone()), threads);
     }
     if loops.contains(&Loop::Report) {
-        tasks.spawn(report::run(Arc::clone(host), stop.clone()));
+        tasks.spawn_on(report::run(Arc::clone(host), stop.clone()), threads);
     }
     if loops.contains(&Loop::Reconcile) {
-        tasks.spawn(reconcile::run(Arc::clone(host), stop.clone()));
+        tasks.spawn_on(reconcile::run(Arc::clone(host), stop.clone()), threads);
     }
     tasks
 }
@@ -131,7 +137,8 @@ fn work(
         queue,
         worker: host.worker.clone(),
         at_once: 64,
-        per_tenant: 48,
+        // What a tenant has under way stands before everybody else at the API server and at a plugin: enough to keep both busy, and no more.
+        per_tenant: 16,
         ttl: Duration::from_secs(30),
         poll: Duration::from_millis(250),
         gather: Duration::from_millis(5),

@@ -68,6 +68,11 @@ pub(crate) trait Work: Send {
         ""
     }
 
+    /// Whether somebody outside waits for it: it goes before what does not.
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
     /// Answers whoever waits.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -77,8 +82,7 @@ struct Operation<F, T, E> {
     operation: F,
     outcome: Option<Result<T, E>>,
     answer: oneshot::Sender<Result<T, E>>,
-    guards: Vec<i64>,
-    order: String,
+    hints: Hints,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -99,11 +103,15 @@ where
     }
 
     fn guards(&self) -> &[i64] {
-        &self.guards
+        &self.hints.guards
     }
 
     fn order(&self) -> &str {
-        &self.order
+        &self.hints.order
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.hints.urgent
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -132,6 +140,8 @@ pub(crate) struct Hints {
     pub(crate) guards: Vec<i64>,
     /// See [`Work::order`].
     pub(crate) order: String,
+    /// See [`Work::is_urgent`].
+    pub(crate) urgent: bool,
 }
 
 /// Where work is handed in.
@@ -170,8 +180,7 @@ impl Intake {
             operation,
             outcome: None,
             answer,
-            guards: hints.guards,
-            order: hints.order,
+            hints,
             _permit: permit,
         });
         {

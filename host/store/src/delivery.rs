@@ -406,6 +406,7 @@ impl Store {
                 .map(|digest| guard_key(["body", digest.as_str()]))
                 .collect(),
             order: lane.clone(),
+            urgent: true,
         };
         let ready = Ready {
             subject: subject_text(&new.lane.subject),

@@ -1,7 +1,8 @@
 //! SQLite: one thread owns the only connection that writes, a few read, one checkpoints.
 //!
-//! The writer takes what waits, does it in one transaction with a savepoint for each piece, and answers after COMMIT. So a
-//! piece that fails fails alone, and one wait for the disk serves many.
+//! The writer does what waits in one transaction and answers after COMMIT: one wait for the disk serves many.
+
+mod write;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -18,13 +19,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
 use super::dialect::Dialect;
 use super::value::{Param, Row, Value};
-use super::{Intake, Outlet, Stop, Tx, Work, next, spawn};
+use super::{Intake, Outlet, Tx, next, spawn};
 use crate::error::{OpenError, StoreError};
 
-/// Pieces of work in one transaction at most.
-const BATCH: usize = 256;
-/// How long a busy writer waits for more work before it begins.
-const LINGER: Duration = Duration::from_millis(1);
 /// How long another process' lock is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 /// Between checkpoints.
@@ -32,6 +29,10 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// A write-ahead log of more bytes than this is cut back to nothing.
 const LARGE_LOG: u64 = 64 * 1024 * 1024;
 const READERS: usize = 3;
+/// Pages that the connection which writes keeps, in KiB.
+const WRITER_CACHE: u32 = 8 * 1024;
+/// The same of one that reads: the system keeps the file's pages as well.
+const READER_CACHE: u32 = 1024;
 
 /// The threads of an open database.
 pub(crate) struct Sqlite {
@@ -78,18 +79,18 @@ impl Sqlite {
         if role == Role::Server {
             create(path)?;
         }
-        let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE)?;
         durable(&writer)?;
         prepare(&mut writer)?;
 
         let (writes, outlet) = Intake::new();
         let mut threads = vec![spawn("store-write", move || {
-            write_until_closed(&mut writer, &outlet);
+            write::until_closed(&writer, &outlet);
         })?];
         let (reads, outlet) = Intake::new();
         for _ in 0..READERS {
             let outlet = Outlet::clone(&outlet);
-            let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE)?;
             threads.push(spawn("store-read", move || {
                 read_until_closed(&reader, &outlet);
             })?);
@@ -99,7 +100,7 @@ impl Sqlite {
         if role == Role::Server {
             let (end, ended) = channel();
             let log = log_of(path);
-            let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, READER_CACHE)?;
             checkpoints.push(spawn("store-checkpoint", move || {
                 checkpoint_until_closed(&connection, &log, &ended);
             })?);
@@ -209,7 +210,7 @@ fn private(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
+fn connect(path: &Path, access: OpenFlags, cache: u32) -> Result<Connection, StoreError> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
     connection.busy_timeout(BUSY).map_err(fault)?;
@@ -219,7 +220,9 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
         .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
         .map_err(fault)?;
     connection
-        .execute_batch("PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;")
+        .execute_batch(&format!(
+            "PRAGMA cache_size = -{cache}; PRAGMA temp_store = MEMORY;"
+        ))
         .map_err(fault)?;
     Ok(connection)
 }
@@ -252,7 +255,7 @@ fn durable(connection: &Connection) -> Result<(), OpenError> {
 /// A transaction of a connection.
 struct Transaction<'a> {
     connection: &'a Connection,
-    words: &'a mut HashMap<&'static str, Cow<'static, str>>,
+    words: &'a mut Words,
 }
 
 impl Transaction<'_> {
@@ -321,69 +324,7 @@ fn value(value: ValueRef<'_>) -> Result<Value, StoreError> {
     }
 }
 
-fn write_until_closed(connection: &mut Connection, outlet: &Outlet) {
-    let mut words = HashMap::new();
-    let mut busy = false;
-    while let Some(first) = next(outlet) {
-        let batch = gather(first, outlet, busy);
-        busy = batch.len() > 1;
-        write(connection, &mut words, batch);
-    }
-}
-
-/// What waits, up to a number. Who was busy a moment ago waits a little for more.
-fn gather(first: Box<dyn Work>, outlet: &Outlet, busy: bool) -> Vec<Box<dyn Work>> {
-    let mut batch = vec![first];
-    super::waiting(outlet, &mut batch, BATCH);
-    if !busy || batch.len() > 1 {
-        return batch;
-    }
-    let until = Instant::now() + LINGER;
-    let receiver = outlet.lock().unwrap_or_else(PoisonError::into_inner);
-    while batch.len() < BATCH {
-        match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(work) => batch.push(work),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-        }
-    }
-    batch
-}
-
 type Words = HashMap<&'static str, Cow<'static, str>>;
-
-fn write(connection: &Connection, words: &mut Words, mut batch: Vec<Box<dyn Work>>) {
-    let committed = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
-        for work in &mut batch {
-            item(connection, words, work.as_mut())?;
-        }
-        run(connection, "COMMIT")
-    });
-    if committed.is_err() && !connection.is_autocommit() {
-        // The transaction is void whatever this says; the next BEGIN tells.
-        let _ = run(connection, "ROLLBACK");
-    }
-    for work in batch {
-        work.finish(committed.clone());
-    }
-}
-
-/// One piece of work behind a savepoint. An error: the whole transaction is lost.
-fn item(connection: &Connection, words: &mut Words, work: &mut dyn Work) -> Result<(), StoreError> {
-    run(connection, "SAVEPOINT item")?;
-    let mut tx = Transaction { connection, words };
-    let Err(stop) = work.run(&mut tx) else {
-        return run(connection, "RELEASE item");
-    };
-    if connection.is_autocommit() {
-        // A full disk or an error of the disk makes SQLite give up the whole transaction.
-        return Err(match stop {
-            Stop::Database(error) => error,
-            Stop::Own => StoreError::unavailable("SQLite gave the transaction up"),
-        });
-    }
-    run(connection, "ROLLBACK TO item")?;
-    run(connection, "RELEASE item")
-}
 
 fn run(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     connection
@@ -394,7 +335,7 @@ fn run(connection: &Connection, sql: &str) -> Result<(), StoreError> {
 }
 
 fn read_until_closed(connection: &Connection, outlet: &Outlet) {
-    let mut words = HashMap::new();
+    let mut words = Words::new();
     while let Some(mut work) = next(outlet) {
         let done = run(connection, "BEGIN").map(|()| {
             let mut tx = Transaction {
@@ -457,7 +398,7 @@ mod tests {
 
     fn fresh(path: &Path) -> Connection {
         create(path).unwrap();
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, READER_CACHE).unwrap();
         durable(&connection).unwrap();
         connection
             .execute_batch("CREATE TABLE t (a BLOB) STRICT")
@@ -470,7 +411,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("penstock.db");
         let _writer = fresh(&path);
-        let reader = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+        let reader = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE).unwrap();
         let error = run(&reader, "INSERT INTO t VALUES (x'00')").unwrap_err();
         assert!(matches!(error, StoreError::ReadOnly { .. }), "{error:?}");
         assert!(
@@ -497,7 +438,7 @@ mod tests {
         let path = folder.path().join("penstock.db");
         let holder = fresh(&path);
         run(&holder, "BEGIN IMMEDIATE").unwrap();
-        let other = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        let other = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, READER_CACHE).unwrap();
         other.busy_timeout(Duration::ZERO).unwrap();
         let error = run(&other, "BEGIN IMMEDIATE").unwrap_err();
         assert!(matches!(error, StoreError::Busy { .. }), "{error:?}");

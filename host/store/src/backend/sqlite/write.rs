@@ -1,0 +1,215 @@
+//! The thread that writes: what waits is done in batches, one transaction and one wait for the disk for each.
+//!
+//! What somebody outside waits for (a webhook's 2xx) goes first; the rest of a batch is bounded in time, so that a batch that is full of the
+//! loops' work does not hold it up. Pieces seldom fail, and a savepoint for each costs a copy of every page that it touches: only if one
+//! fails is a batch done again with them, and then that piece fails alone.
+
+use std::collections::VecDeque;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::{Transaction, Words, run};
+use crate::backend::{Outlet, Stop, Work};
+use crate::error::StoreError;
+
+/// Pieces of urgent work in one transaction at most.
+const BATCH: usize = 256;
+/// How long other work may go on in one transaction.
+const SHARE: Duration = Duration::from_millis(10);
+/// How long a busy writer waits for more work before it begins.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// Writes until the outlet is closed and nothing waits.
+pub(super) fn until_closed(connection: &Connection, outlet: &Outlet) {
+    // Nobody else takes from it.
+    let receiver = outlet.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut words = Words::new();
+    let mut waiting = Waiting::default();
+    let mut busy = false;
+    while waiting.fill(&receiver, busy) {
+        busy = write(connection, &mut words, &mut waiting) > 1;
+    }
+}
+
+/// Work that was handed in and not begun.
+#[derive(Default)]
+struct Waiting {
+    urgent: VecDeque<Box<dyn Work>>,
+    other: VecDeque<Box<dyn Work>>,
+}
+
+impl Waiting {
+    /// Takes what was handed in; if there is nothing, waits for it. Who was `busy` a moment ago and has one piece alone waits a little for more.
+    /// False: there is none, and there will be none.
+    fn fill(&mut self, receiver: &Receiver<Box<dyn Work>>, busy: bool) -> bool {
+        if self.len() == 0 {
+            let Ok(first) = receiver.recv() else {
+                return false;
+            };
+            self.add(first);
+        }
+        self.drain(receiver);
+        if busy && self.len() == 1 {
+            match receiver.recv_timeout(LINGER) {
+                Ok(work) => {
+                    self.add(work);
+                    self.drain(receiver);
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+        true
+    }
+
+    fn drain(&mut self, receiver: &Receiver<Box<dyn Work>>) {
+        loop {
+            match receiver.try_recv() {
+                Ok(work) => self.add(work),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn add(&mut self, work: Box<dyn Work>) {
+        if work.is_urgent() {
+            self.urgent.push_back(work);
+        } else {
+            self.other.push_back(work);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.urgent.len() + self.other.len()
+    }
+
+    /// What comes next in a batch.
+    fn next(&mut self, batch: &mut Batch) -> Option<Box<dyn Work>> {
+        if batch.done.len() < BATCH
+            && batch.others_since.is_none()
+            && let Some(work) = self.urgent.pop_front()
+        {
+            return Some(work);
+        }
+        let since = *batch.others_since.get_or_insert_with(Instant::now);
+        let first = batch.others == 0;
+        if first || since.elapsed() < SHARE {
+            batch.others += 1;
+            return self.other.pop_front();
+        }
+        None
+    }
+}
+
+/// What one transaction has done.
+#[derive(Default)]
+struct Batch {
+    done: Vec<Box<dyn Work>>,
+    others: usize,
+    others_since: Option<Instant>,
+}
+
+/// Why a batch was not committed; nothing of it was written.
+enum Undone {
+    /// A piece failed, for reasons of its own.
+    Piece,
+    Database(StoreError),
+}
+
+impl From<StoreError> for Undone {
+    fn from(error: StoreError) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// Does a batch and answers for it; says how many pieces it had.
+fn write(connection: &Connection, words: &mut Words, waiting: &mut Waiting) -> usize {
+    let mut batch = Batch::default();
+    let together = transaction(connection, || {
+        while let Some(mut work) = waiting.next(&mut batch) {
+            let outcome = together(connection, words, work.as_mut());
+            batch.done.push(work);
+            outcome?;
+        }
+        Ok(())
+    });
+    let mut done = batch.done;
+    let committed = match together {
+        Ok(()) => Ok(()),
+        Err(Undone::Database(error)) => Err(error),
+        // It was alone: what it says of itself is its answer.
+        Err(Undone::Piece) if done.len() == 1 => Ok(()),
+        Err(Undone::Piece) => apart(connection, words, &mut done),
+    };
+    let pieces = done.len();
+    for work in done {
+        work.finish(committed.clone());
+    }
+    pieces
+}
+
+/// Does a batch of which a piece failed, each behind a savepoint.
+fn apart(
+    connection: &Connection,
+    words: &mut Words,
+    batch: &mut [Box<dyn Work>],
+) -> Result<(), StoreError> {
+    let done = transaction(connection, || {
+        for work in batch.iter_mut() {
+            item(connection, words, work.as_mut())?;
+        }
+        Ok(())
+    });
+    done.map_err(|undone| match undone {
+        Undone::Database(error) => error,
+        Undone::Piece => StoreError::unavailable("a piece of work failed outside of its savepoint"),
+    })
+}
+
+/// Commits what was done, or none of it.
+fn transaction(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<(), Undone>,
+) -> Result<(), Undone> {
+    let committed = run(connection, "BEGIN IMMEDIATE")
+        .map_err(Undone::from)
+        .and_then(|()| work())
+        .and_then(|()| Ok(run(connection, "COMMIT")?));
+    if committed.is_err() && !connection.is_autocommit() {
+        // The transaction is void whatever this says; the next BEGIN tells.
+        let _ = run(connection, "ROLLBACK");
+    }
+    committed
+}
+
+/// One piece of work without a savepoint.
+fn together(connection: &Connection, words: &mut Words, work: &mut dyn Work) -> Result<(), Undone> {
+    work.run(&mut Transaction { connection, words })
+        .map_err(|stop| match stop {
+            _ if !connection.is_autocommit() => Undone::Piece,
+            // A full disk or an error of the disk makes SQLite give up the whole transaction.
+            Stop::Database(error) => Undone::Database(error),
+            Stop::Own => {
+                Undone::Database(StoreError::unavailable("SQLite gave the transaction up"))
+            }
+        })
+}
+
+/// One piece of work behind a savepoint. An error: the whole transaction is lost.
+fn item(connection: &Connection, words: &mut Words, work: &mut dyn Work) -> Result<(), StoreError> {
+    run(connection, "SAVEPOINT item")?;
+    let mut tx = Transaction { connection, words };
+    let Err(stop) = work.run(&mut tx) else {
+        return run(connection, "RELEASE item");
+    };
+    if connection.is_autocommit() {
+        return Err(match stop {
+            Stop::Database(error) => error,
+            Stop::Own => StoreError::unavailable("SQLite gave the transaction up"),
+        });
+    }
+    run(connection, "ROLLBACK TO item")?;
+    run(connection, "RELEASE item")
+}
