@@ -102,6 +102,7 @@ fn no_crate_knows_another_that_the_design_does_not_draw() {
             "doubles",
             "fuzz",
             "guests",
+            "written-guests",
             "control-plane",
         ]
         .iter()
