@@ -145,7 +145,7 @@ impl Plugin {
     ///
     /// # Errors
     /// [`HostFault`] when the host could not answer a lookup, or itself failed: the call is to be made again. Whatever the plugin does is an
-    /// [`Outcome`] of the record.
+    /// [`penstock_model::record::Outcome`] of the record.
     pub async fn decide(
         &self,
         input: CallInput,
