@@ -81,7 +81,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "--release",
             "--workspace",
             "--bins",
-            "--benches"
+            "--bench",
+            "call",
+            "--bench",
+            "languages"
         )
         .env("CARGO_TARGET_DIR", &target)
         .stdout_to_stderr()
