@@ -137,8 +137,7 @@ fn work(
         queue,
         worker: host.worker.clone(),
         at_once: 64,
-        // What a tenant has under way stands before everybody else at the API server and at a plugin: enough to keep both busy, and no more.
-        per_tenant: 16,
+        per_tenant: 48,
         ttl: Duration::from_secs(30),
         poll: Duration::from_millis(250),
         gather: Duration::from_millis(5),

@@ -361,15 +361,23 @@ fn checkpoint_until_closed(connection: &Connection, log: &Path, ended: &Receiver
         if size == 0 {
             continue;
         }
-        let sql = if size > LARGE_LOG || !open {
-            "PRAGMA wal_checkpoint(TRUNCATE)"
-        } else {
-            "PRAGMA wal_checkpoint(PASSIVE)"
-        };
-        if let Err(error) = connection.query_row(sql, [], |_| Ok(())) {
+        let outcome = checkpoint(connection, size > LARGE_LOG || !open);
+        if let Err(error) = outcome {
             tracing::warn!(error = %fault(error), "the store's log could not be checkpointed");
         }
     }
+}
+
+/// Copies the log into the database. To cut it back nobody may write until everything is copied: so most of it is copied before, beside the
+/// writer, twice, since the writer goes on during the first.
+fn checkpoint(connection: &Connection, cut: bool) -> rusqlite::Result<()> {
+    let pragma = |sql| connection.query_row(sql, [], |_| Ok(()));
+    pragma("PRAGMA wal_checkpoint(PASSIVE)")?;
+    if cut {
+        pragma("PRAGMA wal_checkpoint(PASSIVE)")?;
+        pragma("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    }
+    Ok(())
 }
 
 /// What went wrong, in the store's words.
