@@ -93,13 +93,19 @@ impl Waiting {
         {
             return Some(work);
         }
-        let since = *batch.others_since.get_or_insert_with(Instant::now);
-        let first = batch.others == 0;
-        if first || since.elapsed() < SHARE {
-            batch.others += 1;
-            return self.other.pop_front();
+        match batch.others_since {
+            Some(since) if since.elapsed() >= SHARE => None,
+            Some(_) => self.other.pop_front(),
+            None => {
+                batch.others_since = Some(Instant::now());
+                self.other.pop_front()
+            }
         }
-        None
+    }
+
+    /// Everything, for an answer without having been tried.
+    fn all(&mut self) -> impl Iterator<Item = Box<dyn Work>> + '_ {
+        self.urgent.drain(..).chain(self.other.drain(..))
     }
 }
 
@@ -107,7 +113,7 @@ impl Waiting {
 #[derive(Default)]
 struct Batch {
     done: Vec<Box<dyn Work>>,
-    others: usize,
+    /// Since when what is not urgent has its turn.
     others_since: Option<Instant>,
 }
 
@@ -138,7 +144,13 @@ fn write(connection: &Connection, words: &mut Words, waiting: &mut Waiting) -> u
     let mut done = batch.done;
     let committed = match together {
         Ok(()) => Ok(()),
-        Err(Undone::Database(error)) => Err(error),
+        Err(Undone::Database(error)) => {
+            if done.is_empty() {
+                // No transaction could begin: who waits is told, and may come again.
+                done.extend(waiting.all());
+            }
+            Err(error)
+        }
         // It was alone: what it says of itself is its answer.
         Err(Undone::Piece) if done.len() == 1 => Ok(()),
         Err(Undone::Piece) => apart(connection, words, &mut done),
@@ -212,4 +224,60 @@ fn item(connection: &Connection, words: &mut Words, work: &mut dyn Work) -> Resu
     }
     run(connection, "ROLLBACK TO item")?;
     run(connection, "RELEASE item")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, Mutex};
+
+    use rusqlite::OpenFlags;
+
+    use super::super::connect;
+    use super::*;
+    use crate::backend::Tx;
+
+    type Told = Arc<Mutex<Vec<Result<(), StoreError>>>>;
+
+    struct Piece(Told);
+
+    impl Work for Piece {
+        fn run(&mut self, tx: &mut dyn Tx) -> Result<(), Stop> {
+            tx.execute("INSERT INTO t VALUES (1)", &[])
+                .map(drop)
+                .map_err(Stop::Database)
+        }
+
+        fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+            self.0.lock().unwrap().push(committed);
+        }
+    }
+
+    #[test]
+    fn where_no_transaction_can_begin_everybody_is_told_and_nobody_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("penstock.db");
+        let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let holder = connect(&path, access, 1024).unwrap();
+        holder
+            .execute_batch("CREATE TABLE t (a INT) STRICT")
+            .unwrap();
+        let writer = connect(&path, access, 1024).unwrap();
+        writer.busy_timeout(Duration::ZERO).unwrap();
+        run(&holder, "BEGIN IMMEDIATE").unwrap();
+
+        let told = Told::default();
+        let (sender, receiver) = channel::<Box<dyn Work>>();
+        for _ in 0..3 {
+            sender.send(Box::new(Piece(Arc::clone(&told)))).unwrap();
+        }
+        drop(sender);
+        // It ends: nothing is left that it would try for ever.
+        until_closed(&writer, &Arc::new(Mutex::new(receiver)));
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), 3);
+        for answer in told.iter() {
+            assert!(matches!(answer, Err(StoreError::Busy { .. })), "{answer:?}");
+        }
+    }
 }
