@@ -4,6 +4,7 @@
 
 use penstock_model::id::{CommitId, ProjectId, UserId};
 use penstock_model::scope::{Actor, Group, Project};
+use serde::Deserialize;
 
 use crate::call::Call;
 use crate::client::Client;
@@ -165,7 +166,21 @@ impl Client {
         project: ProjectId,
         commit: &CommitId,
     ) -> Result<bool, ApiError> {
-        let id = project.to_string();
+        Ok(!self.refs_that_hold(project, commit, 1).await?.is_empty())
+    }
+
+    /// Short names of branches and tags that hold the commit: so many at most, which is no more than a hundred.
+    pub(crate) async fn refs_that_hold(
+        &self,
+        project: ProjectId,
+        commit: &CommitId,
+        most: u8,
+    ) -> Result<Vec<String>, ApiError> {
+        #[derive(Deserialize)]
+        struct Ref {
+            name: String,
+        }
+        let (id, most) = (project.to_string(), most.to_string());
         let path = [
             "projects",
             &id,
@@ -176,10 +191,10 @@ impl Client {
         ];
         let call = Call::get("commit.refs", &path)
             .with("type", "all")
-            .with("per_page", "1")
+            .with("per_page", &most)
             .of(project);
-        let rows: Vec<serde_json::Value> = self.now(&call).await?;
-        Ok(!rows.is_empty())
+        let refs: Vec<Ref> = self.now(&call).await?;
+        Ok(refs.into_iter().map(|it| it.name).collect())
     }
 
     /// Rules that protect branches; none: the token's user may not see them.

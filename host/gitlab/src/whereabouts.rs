@@ -74,11 +74,6 @@ struct CommitRow {
 }
 
 #[derive(Deserialize)]
-struct NamedRef {
-    name: String,
-}
-
-#[derive(Deserialize)]
 struct ActivityRow {
     #[serde(default, deserialize_with = "or_default")]
     created_at: String,
@@ -119,7 +114,8 @@ pub async fn whereabouts(
         .of(project.id);
     if let Some(row) = shown(client.now::<CommitRow>(&call).await)? {
         if matches!(sought, Sought::Commit(_)) {
-            found.refs = refs(client, &project, &row.id).await?;
+            found.refs =
+                shown(client.refs_that_hold(project.id, &row.id, 100).await)?.unwrap_or_default();
         }
         found.commit = Some(FoundCommit {
             id: row.id,
@@ -129,28 +125,6 @@ pub async fn whereabouts(
     found.bulk_pushes = bulk_pushes(client, &project).await?;
     found.project = Some(project);
     Ok(found)
-}
-
-async fn refs(
-    client: &Client,
-    project: &Project,
-    commit: &CommitId,
-) -> Result<Vec<String>, ApiError> {
-    let id = project.id.to_string();
-    let path = [
-        "projects",
-        &id,
-        "repository",
-        "commits",
-        commit.as_str(),
-        "refs",
-    ];
-    let call = Call::get("commit.refs", &path)
-        .with("type", "all")
-        .with("per_page", "100")
-        .of(project.id);
-    let refs: Vec<NamedRef> = shown(client.now(&call).await)?.unwrap_or_default();
-    Ok(refs.into_iter().map(|it| it.name).collect())
 }
 
 async fn bulk_pushes(client: &Client, project: &Project) -> Result<Vec<BulkPush>, ApiError> {
