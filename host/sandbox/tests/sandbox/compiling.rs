@@ -139,6 +139,19 @@ fn a_component_that_takes_minutes_to_compile_is_given_up() {
 }
 
 #[test]
+fn processor_time_is_a_limit_of_its_own() {
+    let settings = ChildSettings {
+        processor: Duration::from_secs(1),
+        ..child()
+    };
+    let error = load(&engine(Compiler::Child(settings), None), &takes_minutes()).unwrap_err();
+    assert!(
+        matches!(&error, LoadError::Compile(CompileError::TooSlow { limit }) if *limit == Duration::from_secs(1)),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_child_says_what_is_wrong_with_a_component() {
     let error = load(
         &engine(Compiler::Child(child()), None),
