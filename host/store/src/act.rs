@@ -170,18 +170,21 @@ fn look(tx: &mut dyn Tx, lane: &str, now: Timestamp) -> Result<First<Packed>, St
     }))
 }
 
+/// Starts that are lined up in one transaction at most: others wait for it.
+const LINED_UP: u32 = 32;
+
 /// What takes effects up among other work of a transaction.
 pub(crate) struct Hands {
     limits: Arc<FlowLimits>,
-    /// A start found no room.
-    lined_up: Cell<bool>,
+    /// Starts that found no room.
+    lined_up: Cell<u32>,
 }
 
 impl Hands {
     pub(crate) fn new(limits: &Arc<FlowLimits>) -> Self {
         Self {
             limits: Arc::clone(limits),
-            lined_up: Cell::new(false),
+            lined_up: Cell::new(0),
         }
     }
 
@@ -201,6 +204,9 @@ impl Hands {
             if !packed.starts {
                 return Ok(First::Due(Some(packed)));
             }
+            if self.lined_up.get() >= LINED_UP {
+                return Ok(First::Due(None));
+            }
             let order = read_order(&packed.content, &packed.id)?;
             let Task::StartRun(run) = &order.task else {
                 return Ok(First::Due(Some(packed)));
@@ -218,7 +224,7 @@ impl Hands {
                     packed.order = Some(order);
                     return Ok(First::Due(Some(packed)));
                 }
-                Room::None => self.lined_up.set(true),
+                Room::None => self.lined_up.set(self.lined_up.get() + 1),
                 Room::Gone => {}
             }
         }
@@ -226,7 +232,7 @@ impl Hands {
 
     /// A start found no room and waits in its line.
     pub(crate) fn lined_up(&self) -> bool {
-        self.lined_up.get()
+        self.lined_up.get() > 0
     }
 }
 
@@ -270,6 +276,19 @@ struct Ending {
     result: Option<String>,
     follow_ups: Vec<Order>,
     now: Timestamp,
+}
+
+impl Ending {
+    fn done(id: EffectId, result: &serde_json::Value, now: Timestamp) -> Self {
+        Self {
+            id,
+            state: EffectState::Done,
+            why: None,
+            result: Some(result.to_string()),
+            follow_ups: Vec::new(),
+            now,
+        }
+    }
 }
 
 fn end(tx: &mut dyn Tx, claim: &Claim, ending: &Ending) -> Result<(), ActError> {
@@ -460,14 +479,7 @@ impl Store {
         then: Then,
         now: Timestamp,
     ) -> Result<Onward<Effect>, ActError> {
-        let ending = Ending {
-            id: *id,
-            state: EffectState::Done,
-            why: None,
-            result: Some(result.to_string()),
-            follow_ups: Vec::new(),
-            now,
-        };
+        let ending = Ending::done(*id, &result, now);
         let (held, limits) = (claim.clone(), self.flow_limits());
         let (onward, lined_up) = self
             .write(move |tx| {
@@ -507,14 +519,7 @@ impl Store {
         result: serde_json::Value,
         now: Timestamp,
     ) -> Result<(), ActError> {
-        let ending = Ending {
-            id: *id,
-            state: EffectState::Done,
-            why: None,
-            result: Some(result.to_string()),
-            follow_ups: Vec::new(),
-            now,
-        };
+        let ending = Ending::done(*id, &result, now);
         self.effect_ends(claim, ending).await
     }
 

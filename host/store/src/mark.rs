@@ -42,33 +42,6 @@ impl Store {
         .await
     }
 
-    /// What was last noted under names that begin so.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn marks(
-        &self,
-        prefix: &str,
-    ) -> Result<Vec<(String, String, Timestamp)>, StoreError> {
-        let prefix = prefix.to_owned();
-        self.read(move |tx| {
-            let rows = tx.query(
-                "SELECT name, value, noted_at FROM marks WHERE name >= ?1 ORDER BY name",
-                params![prefix.as_str()],
-            )?;
-            let mut found = Vec::new();
-            for mut row in rows {
-                let name = row.text()?;
-                if !name.starts_with(&prefix) {
-                    break;
-                }
-                found.push((name, row.text()?, row.time()?));
-            }
-            Ok(found)
-        })
-        .await
-    }
-
     /// Notes something under a name.
     ///
     /// # Errors

@@ -5,7 +5,9 @@
 
 use penstock_model::admit::{Order, RunOrder, StopHow, Task};
 use penstock_model::effect::CommentTarget;
-use penstock_model::id::{EffectId, EffectKey, RouteName, Timestamp};
+use penstock_model::id::{
+    CommitId, EffectId, EffectKey, InstanceName, ProjectId, RouteName, Timestamp,
+};
 
 use crate::backend::Tx;
 use crate::backend::value::params;
@@ -56,6 +58,11 @@ impl EffectState {
     }
 }
 
+/// The lane of the statuses of a commit, whose code is in this project.
+pub(crate) fn status_lane(instance: &InstanceName, code: ProjectId, commit: &CommitId) -> String {
+    format!("status:{instance}/{code}/{commit}")
+}
+
 /// What an effect must stay in order with: a run with what starts and stops runs of its event's lane in its cluster, a status
 /// with others of the commit, a comment with others of its target. `run_lane` is the lane of the run that is to be stopped.
 pub fn effect_lane(order: &Order, run_lane: Option<&str>) -> String {
@@ -78,11 +85,10 @@ pub fn effect_lane(order: &Order, run_lane: Option<&str>) -> String {
             "delete:{}/{}/{}",
             delete.cluster, delete.of.instance, delete.of.project
         ),
-        Task::SetStatus(status) => format!(
-            "status:{}/{}/{}",
-            status.of.instance,
+        Task::SetStatus(status) => status_lane(
+            &status.of.instance,
             status.source_project.unwrap_or(status.of.project),
-            status.commit
+            &status.commit,
         ),
         Task::Comment(comment) => {
             let of = &comment.of;

@@ -12,7 +12,7 @@ use crate::backend::Tx;
 use crate::backend::value::params;
 use crate::claim::Queue;
 use crate::error::StoreError;
-use crate::outbox::{follow, read_order};
+use crate::outbox::{follow, read_order, status_lane};
 use crate::store::Store;
 
 /// The commit whose statuses are looked at.
@@ -29,9 +29,8 @@ pub struct StatusesOf {
 }
 
 impl StatusesOf {
-    /// As `outbox::effect_lane` names it.
     fn lane(&self) -> String {
-        format!("status:{}/{}/{}", self.instance, self.code, self.commit)
+        status_lane(&self.instance, self.code, &self.commit)
     }
 }
 

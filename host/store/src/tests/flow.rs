@@ -12,7 +12,7 @@ use penstock_model::run::RunState;
 use super::bed::Bed;
 use super::on_both;
 use super::world::{cancel, effect_id, of_tenant, ordering, start};
-use crate::{CreatedRun, Granted, Queue, RunObservation, Store};
+use crate::{CreatedRun, Drawn, Granted, Queue, RunObservation, Store};
 
 on_both![
     a_run_over_its_limit_waits_and_goes_when_another_has_ended,
@@ -20,6 +20,7 @@ on_both![
     only_so_many_are_created_in_a_second,
     room_goes_to_the_tenant_with_the_fewest_in_flight,
     projects_of_a_tenant_take_turns,
+    a_draw_lines_up_only_so_many,
     a_restart_changes_no_place,
     a_run_that_waits_holds_up_neither_its_lane_nor_a_stop,
     a_cancelled_run_leaves_its_line,
@@ -212,6 +213,35 @@ async fn a_run_over_its_limit_waits_and_goes_when_another_has_ended(bed: Bed) {
         ended(&bed, effect_id(ids[2], "r", "run")).await;
         assert_eq!(line(&bed, &ids).await, []);
     }
+}
+
+async fn a_draw_lines_up_only_so_many(bed: Bed) {
+    bed.store.limit_flow(FlowLimits {
+        cluster: in_flight(1),
+        ..FlowLimits::lifted()
+    });
+    let names: Vec<String> = (0..50).map(|n| format!("d{n}")).collect();
+    let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+    ask(&bed, ACME, 1, &ids).await;
+    let drawn = bed
+        .store
+        .draw_effects("worker", super::bed::TTL, super::bed::MANY, 64, bed.now())
+        .await
+        .unwrap();
+    // Others wait for a draw: the rest of it is for transactions of their own.
+    let lined_up = bed.store.queue(100).await.unwrap().len();
+    assert!(lined_up <= 32, "{lined_up}");
+    let mut begun = 0;
+    for Drawn { claim, first } in drawn {
+        let first = match first {
+            Some(effect) => Some(effect),
+            None => bed.store.next_effect(&claim, bed.now()).await.unwrap(),
+        };
+        begun += usize::from(first.is_some());
+        bed.store.release(claim, None, bed.now()).await.unwrap();
+    }
+    assert_eq!(begun, 1);
+    assert_eq!(bed.store.queue(100).await.unwrap().len(), 49);
 }
 
 async fn whoever_waits_goes_before_whoever_comes_later(bed: Bed) {
