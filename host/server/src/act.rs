@@ -122,7 +122,7 @@ async fn step(
         Task::StopRun(order) => stop_run(host, &live, &effect.order, order).await,
         Task::DeleteRun(order) => delete_run(&live, order).await,
         Task::SetStatus(status) if no_longer_waits(host, status).await => {
-            Tried::Done(json!({ "status": "Overtaken" }))
+            Tried::Done(posted(&StatusOutcome::Overtaken { pipeline: None }))
         }
         Task::SetStatus(status) => {
             set_status(&live, status, status::is_unconfirmed(&effect.order)).await

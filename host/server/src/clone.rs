@@ -244,7 +244,6 @@ impl Making<'_> {
     }
 }
 
-/// What a sealed value is bound to.
 /// What a token's sealed value is about.
 pub(crate) fn about(instance: &InstanceName, project: ProjectId, name: &str) -> String {
     format!("clone/{instance}/{project}/{name}")

@@ -1,6 +1,6 @@
 //! The key that authenticates compiled plugins.
 //!
-//! It lies beside the folder of compiled code, never in it, and is its owner's alone: whoever can write one of the two can't forge what the other vouches for.
+//! It lies beside the folder of compiled code, never in it, and is its owner's (a volume of Kubernetes may give it to the pod's own group as well), and nobody else's: whoever can write one of the two can't forge what the other vouches for.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -43,7 +43,7 @@ fn taken(mut file: &File) -> Result<CacheKey> {
         "anybody may read or change it: if nobody did, run `chmod 600` on it"
     );
     ensure!(
-        found.uid() == fs::metadata("/proc/self")?.uid(),
+        found.uid() == rustix::process::geteuid().as_raw(),
         "it belongs to another user than this process"
     );
     let mut bytes = [0; 32];

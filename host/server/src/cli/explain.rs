@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use penstock_gitlab::{Sought, tells_of};
 use penstock_model::id::{DeliveryId, EffectId, InstanceName};
+use penstock_model::lane::Subject;
 use penstock_store::{DeliveryFilter, Explained, Store, StoredDelivery};
 use serde_json::{Value, json};
 
@@ -195,9 +196,7 @@ impl About {
         let mut found = Vec::new();
         for delivery in store.deliveries(filter).await? {
             let about = match &self.sought {
-                Sought::MergeRequest(iid) => {
-                    delivery.lane.to_string().ends_with(&format!("/!{iid}"))
-                }
+                Sought::MergeRequest(iid) => delivery.lane.subject == Subject::MergeRequest(*iid),
                 Sought::Commit(sha) => {
                     let body = store.body(&delivery.key).await?;
                     body.is_some_and(|body| tells_of(&body, sha))

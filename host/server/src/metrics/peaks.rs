@@ -4,7 +4,7 @@
 //! configuration.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use penstock_model::limits::Limits;
@@ -86,9 +86,8 @@ impl Peaks {
         let amounts = amounts(limits, usage, component);
         for (of, (_, used, limit)) in known.iter().zip(amounts) {
             of.limit.set(limit);
-            if used > of.peak.get() {
-                of.peak.set(used);
-            }
+            // The bits of numbers that are not negative are ordered as the numbers: of two calls that end at once the larger stays.
+            of.peak.inner().fetch_max(used.to_bits(), Ordering::Relaxed);
             if limit > 0.0 {
                 of.share.observe(used / limit);
             }

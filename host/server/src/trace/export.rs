@@ -186,9 +186,13 @@ async fn send(
     client: reqwest::Client,
     request: Request<Bytes>,
 ) -> Result<Response<Bytes>, HttpError> {
-    let answer = client.execute(request.try_into()?).await?;
+    // An address may hold credentials: it is in no error.
+    let answer = client
+        .execute(request.try_into()?)
+        .await
+        .map_err(reqwest::Error::without_url)?;
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let mut kept = Response::new(answer.bytes().await?);
+    let mut kept = Response::new(answer.bytes().await.map_err(reqwest::Error::without_url)?);
     *kept.status_mut() = status;
     *kept.headers_mut() = headers;
     Ok(kept)
