@@ -23,6 +23,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             "a real GitLab client checks the stand-in of GitLab",
         )
     })?;
+    let promtool = part("promtool", tools::promtool)?;
     let target = cache::target()?;
     part("programs", || {
         // With the tests' own features, so that nothing is compiled twice.
@@ -42,6 +43,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
             .env("CARGO_TARGET_DIR", &target)
             .env("PENSTOCK_TEST_KUBECONFIG", plane.kubeconfig())
             .env("PENSTOCK_GUESTS", folder.clone().unwrap_or_default())
+            .env("PENSTOCK_PROMTOOL", promtool)
             .run()?;
         Ok(())
     })?;

@@ -47,6 +47,53 @@ fn find_postgres() -> Option<PathBuf> {
         .find(|bin| bin.join("postgres").is_file())
 }
 
+/// The program `promtool`, taken out of Debian's package: to install that would start a server.
+///
+/// # Errors
+/// It is not on the PATH and can't be fetched.
+pub fn promtool() -> Result<PathBuf> {
+    const WITHOUT: &str = "`promtool` is not on the PATH and Debian's package `prometheus` can't be fetched: install one of them, it reads the metrics as Prometheus does";
+    if let Some(found) = on_the_path("promtool") {
+        return Ok(found);
+    }
+    let root = cache::folder()?.join("tools/prometheus");
+    let program = root.join("usr/bin/promtool");
+    if !program.is_file() {
+        let folder = tempfile::tempdir().context("can't make a temporary folder")?;
+        // As whoever runs this, and not as the user that apt would drop to: that one can't write here.
+        let fetch = || {
+            cmd!(
+                "apt-get",
+                "-o",
+                "APT::Sandbox::User=",
+                "-qq",
+                "download",
+                "prometheus"
+            )
+            .dir(folder.path())
+            .stdout_to_stderr()
+            .run()
+        };
+        // What the lists name may be gone: then they are read anew, by whoever may.
+        if fetch().is_err() {
+            cmd!("apt-get", "update", "-qq")
+                .stdout_to_stderr()
+                .run()
+                .context(WITHOUT)?;
+            fetch().context(WITHOUT)?;
+        }
+        let package = std::fs::read_dir(folder.path())?
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|it| it == "deb"))
+            .context(WITHOUT)?;
+        cmd!("dpkg-deb", "--extract", package, &root)
+            .run()
+            .context(WITHOUT)?;
+    }
+    Ok(program)
+}
+
 /// Installs packages of Debian; only root can.
 ///
 /// # Errors
@@ -78,11 +125,15 @@ pub fn install_debian(packages: &[&str]) -> Result<()> {
 /// # Errors
 /// It is not; the error says what it is for.
 pub fn must_have(program: &str, what_for: &str) -> Result<()> {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    });
-    if !found {
+    if on_the_path(program).is_none() {
         bail!("`{program}` is not on the PATH: install it, {what_for}");
     }
     Ok(())
+}
+
+fn on_the_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|program| program.is_file())
 }
