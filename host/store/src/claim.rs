@@ -2,21 +2,19 @@
 //!
 //! A claim is (owner, epoch, until). Every write under a claim finds it unchanged in its own transaction, or nothing is written.
 //! Lanes are drawn round-robin over tenants, and no tenant holds more than its cap. A draw costs as much as it draws, however
-//! many tenants wait: while a lane is held its `ready_at` is the end of its claim, so that draws don't walk over it.
+//! many tenants wait: while a lane is held its `ready_at` is the end of its claim, so that draws don't walk over it until something more comes for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use penstock_model::id::{TenantName, Timestamp};
 
-use crate::act::{Effect, Hands};
 use crate::backend::Tx;
 use crate::backend::dialect::{Dialect, Sequence, guard, guard_key, next};
 use crate::backend::value::{Row, params};
-use crate::dispatch::Pending;
 use crate::error::{LaneError, StoreError};
 use crate::store::Store;
-use crate::{act, dispatch, outbox};
+use crate::{dispatch, outbox};
 
 /// Which loop's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +98,7 @@ pub(crate) fn fence(tx: &mut dyn Tx, claim: &Claim, now: Timestamp) -> Result<()
 }
 
 /// One draw.
-struct Draw {
+pub(crate) struct Draw {
     queue: Queue,
     worker: String,
     until: Timestamp,
@@ -108,11 +106,11 @@ struct Draw {
     most: u32,
     /// The tenant that was served last.
     after: String,
-    now: Timestamp,
+    pub(crate) now: Timestamp,
 }
 
 impl Draw {
-    fn of(
+    pub(crate) fn of(
         store: &Store,
         queue: Queue,
         worker: &str,
@@ -238,7 +236,7 @@ pub struct Drawn<T> {
 
 /// Draws lanes, and with each what `look` finds in it; also says which tenant was served last. A lane with nothing due is put
 /// right and not drawn.
-fn draw<T>(
+pub(crate) fn draw<T>(
     tx: &mut dyn Tx,
     draw: &Draw,
     look: impl Fn(&mut dyn Tx, &Claim) -> Result<First<T>, StoreError>,
@@ -284,7 +282,7 @@ fn rest(claim: &Claim, error: &StoreError) {
 }
 
 /// Takes what was drawn out of its packing.
-fn unpacked<P, T>(
+pub(crate) fn unpacked<P, T>(
     drawn: Vec<Drawn<P>>,
     read: impl Fn(P) -> Result<T, StoreError>,
 ) -> Vec<Drawn<T>> {
@@ -452,61 +450,6 @@ pub(crate) fn take_over(tx: &mut dyn Tx, now: Timestamp) -> Result<u64, StoreErr
 }
 
 impl Store {
-    /// Draws lanes with deliveries to decide now, at most `most`, for `ttl`.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn draw_deliveries(
-        &self,
-        worker: &str,
-        ttl: Duration,
-        caps: Caps,
-        most: u32,
-        now: Timestamp,
-    ) -> Result<Vec<Drawn<Pending>>, StoreError> {
-        let drawing = Draw::of(self, Queue::Dispatch, worker, ttl, caps, most, now);
-        let (drawn, after) = self
-            .write(move |tx| {
-                draw(tx, &drawing, |tx, claim| {
-                    dispatch::look(tx, &claim.lane, drawing.now)
-                })
-            })
-            .await?;
-        self.serve(Queue::Dispatch, after);
-        Ok(unpacked(drawn, dispatch::Packed::open))
-    }
-
-    /// Draws lanes with effects to carry out now, at most `most`, for `ttl`. What is said of [`Store::next_effect`] holds for
-    /// the first effect of each; none: it is to be asked for with that.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn draw_effects(
-        &self,
-        worker: &str,
-        ttl: Duration,
-        caps: Caps,
-        most: u32,
-        now: Timestamp,
-    ) -> Result<Vec<Drawn<Option<Effect>>>, StoreError> {
-        let drawing = Draw::of(self, Queue::Act, worker, ttl, caps, most, now);
-        let limits = self.flow_limits();
-        let ((drawn, after), lined_up) = self
-            .write(move |tx| {
-                let hands = Hands::new(&limits);
-                let look =
-                    |tx: &mut dyn Tx, claim: &Claim| hands.take_up(tx, &claim.lane, drawing.now);
-                Ok::<_, StoreError>((draw(tx, &drawing, look)?, hands.lined_up()))
-            })
-            .await?;
-        if lined_up {
-            self.hint_room();
-        }
-        self.serve(Queue::Act, after);
-        let open = |packed: Option<act::Packed>| packed.map(act::Packed::open).transpose();
-        Ok(unpacked(drawn, open))
-    }
-
     /// Draws lanes and looks at nothing in them.
     #[cfg(test)]
     pub(crate) async fn claim(

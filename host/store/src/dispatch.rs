@@ -4,13 +4,15 @@
 //! no plugin waits for another plugin's. One that was tried and is put off is overtaken by what may supersede or end it, so that
 //! a push, a close or a `/cancel` never waits for the retries of what it is about.
 
+use std::time::Duration;
+
 use penstock_model::admit::Order;
 use penstock_model::id::{RouteName, Timestamp};
 
 use crate::backend::Tx;
 use crate::backend::value::{Row, params};
 use crate::blob;
-use crate::claim::{Claim, First, Queue, fence};
+use crate::claim::{Caps, Claim, Draw, Drawn, First, Queue, draw, fence, unpacked};
 use crate::delivery::{DeliveryKey, DeliveryOutcome, StoredDelivery, delivery_columns, read};
 use crate::error::{LaneError, StoreError};
 use crate::outbox::{self, Origin};
@@ -424,6 +426,26 @@ fn give_up(
 }
 
 impl Store {
+    /// Draws lanes with deliveries to decide now, at most `most`, for `ttl`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn draw_deliveries(
+        &self,
+        worker: &str,
+        ttl: Duration,
+        caps: Caps,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Drawn<Pending>>, StoreError> {
+        let drawing = Draw::of(self, Queue::Dispatch, worker, ttl, caps, most, now);
+        let (drawn, after) = self
+            .write(move |tx| draw(tx, &drawing, |tx, claim| look(tx, &claim.lane, drawing.now)))
+            .await?;
+        self.serve(Queue::Dispatch, after);
+        Ok(unpacked(drawn, Packed::open))
+    }
+
     /// The oldest delivery of a claimed lane with something to do now.
     ///
     /// # Errors

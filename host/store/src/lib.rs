@@ -24,7 +24,7 @@
 //! | `delivery` | what GitLab sent, once for each id |
 //! | `claim` | who may work on a lane |
 //! | `dispatch`, `decision` | from a delivery to what was decided about it |
-//! | `outbox`, `act`, `cancel` | what is to be done in the world |
+//! | `outbox`, `take_up`, `act`, `cancel` | what is to be done in the world: ordered, in hand, done, called off |
 //! | `flow` | limits on what is started |
 //! | `keep` | how many finished runs stay in the cluster |
 //! | `run`, `history` | what was started and where it stands |
@@ -82,11 +82,12 @@ mod run_end;
 mod size;
 mod state;
 mod store;
+mod take_up;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-pub use act::{ActError, Created, CreatedRun, Effect};
+pub use act::{ActError, Created, CreatedRun};
 pub use cancel::withdrawn_status;
 pub use claim::{Caps, Claim, Drawn, Onward, Queue, Then};
 pub use clone::{CloneAnswer, CloneFigures, CloneToken, IdleSecret, IdleToken, SecretFor};
@@ -112,4 +113,5 @@ pub use run::{RunObservation, StoredRun};
 pub use size::Shrunk;
 pub use state::StateScope;
 pub use store::{Store, Target};
+pub use take_up::Effect;
 pub use waiting::{WaitingRun, WaitsFor};
