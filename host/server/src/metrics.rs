@@ -393,6 +393,12 @@ impl Metrics {
         }
     }
 
+    /// This process reconciles no more, or not yet: what the last round of another saw, that one says.
+    pub fn reconciles_no_more(&self) {
+        self.hook_state.clear();
+        self.unrecovered.clear();
+    }
+
     /// The OpenMetrics text.
     pub fn render(&self, standing: &Standing, budgets: &[Budget]) -> String {
         // One at a time: between its clearing and its filling a family is not whole.
@@ -494,6 +500,25 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("waiting"), "{text}");
+    }
+
+    #[test]
+    fn who_reconciles_no_more_says_nothing_of_hooks() {
+        let metrics = Metrics::new();
+        metrics.hook("main", "acme", "disabled");
+        metrics.unrecovered("main", 2);
+        let text = metrics.render(&Standing::default(), &[]);
+        for line in [
+            r#"penstock_hook_state{instance="main",hook="acme",state="disabled"} 1"#,
+            r#"penstock_unrecovered{instance="main"} 2"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        metrics.reconciles_no_more();
+        let text = metrics.render(&Standing::default(), &[]);
+        for family in ["penstock_hook_state{", "penstock_unrecovered{"] {
+            assert!(!text.contains(family), "{text}");
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ mod known;
 mod late;
 mod round;
 mod sweep;
+mod unsettled;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ pub use self::known::decided_head;
 pub use self::late::{FoundLately, found_before, stands_for};
 pub use self::round::lost_mark;
 
-use self::round::{Round, Whole};
+use self::round::Round;
+use self::unsettled::{Due, Rounds, Unsettled};
 use crate::host::Host;
 
 /// The part that one process plays.
@@ -36,20 +38,21 @@ const RENEW: Duration = Duration::from_secs(15);
 /// What is remembered between two rounds. What is lost with the process is only seen again.
 #[derive(Default)]
 struct Memory {
-    /// Differences by instance, project and subject: what was found, and since when.
-    unsettled: HashMap<(InstanceName, ProjectId, String), (sweep::Found, Instant)>,
+    /// Differences that wait for a second look.
+    unsettled: Unsettled,
+    /// When rounds were made.
+    rounds: Rounds,
     /// When each hook was tested.
     tested: HashMap<String, Instant>,
     /// When a call of each hook was sent again.
     resent: HashMap<String, Instant>,
-    /// The project at which the last round of an instance was cut short.
+    /// The project at which the last whole round of an instance was cut short.
     cut_at: HashMap<InstanceName, ProjectId>,
 }
 
 /// Reconciles until `stop`.
 pub async fn run(host: Arc<Host>, stop: CancellationToken) {
     let mut memory = Memory::default();
-    let mut last_whole = None;
     while !stop.is_cancelled() {
         let changed = host.changed();
         let pause = if is_ours(&host).await {
@@ -58,19 +61,23 @@ pub async fn run(host: Arc<Host>, stop: CancellationToken) {
                 // A round that is cut anywhere does no harm: each of its steps may be done again.
                 () = lease_is_lost(&host) => {
                     tracing::warn!("another process reconciles now");
-                    RENEW
+                    None
                 }
-                pause = work(&host, &mut memory, &mut last_whole) => pause.min(RENEW),
+                pause = work(&host, &mut memory) => Some(pause.min(RENEW)),
             }
         } else {
-            // Whoever has the part may be gone before its next round.
-            last_whole = None;
-            RENEW
+            None
         };
+        if pause.is_none() {
+            // Whoever has the part may be gone before its next round, and what was seen here may be settled by then.
+            memory.rounds = Rounds::default();
+            memory.unsettled = Unsettled::default();
+            host.metrics.reconciles_no_more();
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             () = changed => {}
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause.unwrap_or(RENEW)) => {}
         }
     }
     if let Err(error) = host.store.end_lease(LEASE, &host.worker).await {
@@ -102,39 +109,39 @@ async fn lease_is_lost(host: &Host) {
     }
 }
 
-/// A round over everything if it is time for one, else over the projects where something was seen that may be on its way; how long until the next.
-async fn work(host: &Arc<Host>, memory: &mut Memory, last_whole: &mut Option<Instant>) -> Duration {
+/// Makes the round that is due, if one is; how long until the next.
+async fn work(host: &Arc<Host>, memory: &mut Memory) -> Duration {
     let live = host.live();
     let times = live.config.reconcile;
-    let whole = last_whole.is_none_or(|at| at.elapsed() >= times.every);
+    memory
+        .unsettled
+        .only_instances(|name| live.instance(name).is_some());
+    let due = |memory: &Memory| {
+        let something = !memory.unsettled.is_empty();
+        let now = Instant::now();
+        memory.rounds.due(now, times.every, times.settle, something)
+    };
+    let now = due(memory);
+    if let Due::In(pause) = now {
+        return pause;
+    }
     let begun = Instant::now();
     for config in &live.config.gitlab {
         let Some(instance) = live.instance(&config.name) else {
             continue;
         };
-        let what = if whole {
-            Whole::Yes
-        } else {
-            let unsettled = memory.unsettled.keys();
-            let projects: BTreeSet<ProjectId> = unsettled
-                .filter(|(of, ..)| *of == config.name)
-                .map(|(_, project, _)| *project)
-                .collect();
-            Whole::Only(projects)
-        };
-        Round::new(host, &live, config, instance)
-            .go(what, memory)
-            .await;
+        let round = Round::new(host, &live, config, instance);
+        match now {
+            Due::Whole => round.whole(memory).await,
+            Due::Heads | Due::In(_) => round.heads(memory).await,
+        }
     }
-    if whole {
-        *last_whole = Some(begun);
+    if now == Due::Whole {
+        memory.rounds.whole = Some(begun);
     }
-    let next = last_whole.map_or(Duration::ZERO, |at| {
-        times.every.saturating_sub(at.elapsed())
-    });
-    if memory.unsettled.is_empty() {
-        next
-    } else {
-        next.min(times.settle)
+    memory.rounds.over = Some(Instant::now());
+    match due(memory) {
+        Due::In(pause) => pause,
+        Due::Whole | Due::Heads => Duration::ZERO,
     }
 }

@@ -13,6 +13,7 @@ fn push(branch: &str, content: &str) -> Push {
 fn rules() -> Value {
     json!([
         { "name": "build", "on": ["push", "merge_request"], "template": short_lived() },
+        { "name": "tagged", "on": ["tag_push"], "template": short_lived() },
         { "name": "asked", "on": ["note"], "when": "event.note.text == '/test'", "template": short_lived() },
     ])
 }
@@ -125,6 +126,62 @@ async fn a_head_that_no_delivery_told_of_becomes_a_sweep_and_its_delivery_comes_
     assert!(why.contains(id), "{why}");
     a_round(&scene).await;
     assert_eq!(scene.runs().await.len(), 2, "one for each commit");
+}
+
+#[tokio::test]
+async fn an_annotated_tag_that_was_swept_is_not_decided_again_when_its_webhook_comes() {
+    let scene = eager("sweep-tag").start().await;
+    let known = scene.gitlab.push(push("topic", "one"));
+    scene.send_one(&known).await;
+    scene.status(&known.commit, "build", "failed").await;
+    a_round(&scene).await;
+    let lost = scene
+        .gitlab
+        .tag(PROJECT, "v1", &known.commit, Some("the first"), "alice");
+    let id = until("a sweep of it, decided", async || {
+        let sweeps = listed(&scene, "sweep").await;
+        let sweep = sweeps.into_iter().find(|it| it["outcome"] == "decided")?;
+        sweep["delivery"].as_str().map(str::to_owned)
+    })
+    .await;
+    let explained = scene.outcome(&id, "decided").await;
+    assert_eq!(explained["runs"][0]["pipeline"], "tagged", "{explained:#}");
+
+    let late = scene.send_one(&lost).await;
+    let unrouted = scene.outcome(&late, "unrouted").await;
+    let why = unrouted["delivery"]["why"].as_str().unwrap();
+    assert!(why.contains(&id), "{why}");
+    a_round(&scene).await;
+    assert_eq!(scene.runs().await.len(), 2, "of the push, and of the tag");
+}
+
+#[tokio::test]
+async fn a_difference_is_believed_without_going_through_everything_again() {
+    let mut scene = eager("second-look")
+        .edit(|config| config["reconcile"] = json!({ "every": "1h", "settle": "1s" }))
+        .start()
+        .await;
+    let known = scene.gitlab.push(push("topic", "one"));
+    scene.send_one(&known).await;
+    scene.status(&known.commit, "build", "failed").await;
+    until("the first look", async || {
+        figure(&scene, ROUNDS).await.filter(|rounds| *rounds >= 1.0)
+    })
+    .await;
+    let lost = scene.gitlab.push(push("topic", "two"));
+    let calls = |path: &str| scene.gitlab.calls_to("GET", path).len();
+    let (listings, hooks) = (calls("/groups/acme/projects"), calls("/groups/acme/hooks"));
+    scene.penstock.terminate().await;
+    scene.penstock.restart().await;
+    scene.status(&lost.commit, "build", "failed").await;
+    only_these_are_swept(&scene, &[&lost.commit]).await;
+    let calls = |path: &str| scene.gitlab.calls_to("GET", path).len();
+    // Each of the two processes went through everything once.
+    assert_eq!(calls("/groups/acme/projects"), 2 * listings);
+    assert_eq!(calls("/groups/acme/hooks"), 2 * hooks);
+    let (_, text) = scene.penstock.get("/metrics").await.unwrap();
+    let rounds = text.lines().find(|line| line.starts_with(ROUNDS)).unwrap();
+    assert!(rounds.ends_with(" 1"), "{rounds}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_gitlab::{Heads, OpenRequest};
-use penstock_model::event::{Event, EventKind};
+use penstock_model::event::Event;
 use penstock_model::id::{CommitId, RefName};
 use penstock_store::{DecidedHead, Head};
 use serde::{Deserialize, Serialize};
@@ -15,16 +15,8 @@ use super::late::{Told, told};
 /// The head that a decision about this event is about; none: the event is about none, or GitLab has a newer one by now, whose own event counts.
 pub fn decided_head(event: &Event, now: Option<&CommitId>) -> Option<DecidedHead> {
     let project = event.scope.project()?.id;
-    let (subject, head) = match &event.kind {
-        // Of an annotated tag the event names the tag, and GitLab's list the commit.
-        EventKind::TagPush(tag) => (
-            tag.ref_name.as_str().to_owned(),
-            tag.after.as_ref().and(event.commit.clone()),
-        ),
-        kind => match told(kind)? {
-            Told::Head(subject, head) => (subject, head),
-            Told::Note(_) => return None,
-        },
+    let Told::Head(subject, head) = told(&event.kind, event.commit.as_ref())? else {
+        return None;
     };
     let stands = head.is_none() || head.as_ref() == now;
     stands.then_some(DecidedHead {

@@ -69,16 +69,20 @@ pub(super) enum Told {
     Note(u64),
 }
 
-pub(super) fn told(kind: &EventKind) -> Option<Told> {
+/// `commit`: the one that the event is about, where that is known. Of an annotated tag the event itself names the tag alone, and GitLab's list the commit.
+pub(super) fn told(kind: &EventKind, commit: Option<&CommitId>) -> Option<Told> {
     match kind {
         EventKind::Push(push) => Some(Told::Head(
             push.ref_name.as_str().to_owned(),
             push.after.clone(),
         )),
         EventKind::TagPush(tag) => {
-            // An annotated tag is told of by the tag's own id: then this finds nothing.
-            let after = tag.after.as_deref().map(CommitId::parse).transpose().ok()?;
-            Some(Told::Head(tag.ref_name.as_str().to_owned(), after))
+            let head = match &tag.after {
+                None => None,
+                // A tag that is there is not gone because its commit is not known.
+                Some(_) => Some(commit?.clone()),
+            };
+            Some(Told::Head(tag.ref_name.as_str().to_owned(), head))
         }
         EventKind::MergeRequest(event) => of_request(event),
         EventKind::Note(note) if note.created => Some(Told::Note(note.id)),
@@ -147,7 +151,9 @@ pub async fn found_before(
     lane: &Lane,
     parsed: &Parsed,
 ) -> Result<Option<DeliveryId>, StoreError> {
-    let (Some(project), Some(told)) = (lane.project, told(&parsed.kind)) else {
+    let revision = parsed.revision.as_deref().map(CommitId::parse);
+    let commit = revision.and_then(Result::ok);
+    let (Some(project), Some(told)) = (lane.project, told(&parsed.kind, commit.as_ref())) else {
         return Ok(None);
     };
     if !host.found.ask(&host.store).await? {
@@ -173,8 +179,10 @@ pub async fn found_before(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use penstock_model::event::TagPush;
     use serde_json::json;
+
+    use super::*;
 
     const HEAD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const GONE: &str = "0000000000000000000000000000000000000000";
@@ -193,6 +201,30 @@ mod tests {
         let annotated = json!({ "after": "b".repeat(40), "checkout_sha": HEAD });
         assert_eq!(told_by(&annotated), (true, false));
         assert_eq!(told_by(&json!([])), (false, false));
+    }
+
+    #[test]
+    fn a_tag_leads_to_the_commit_and_not_to_the_tag_s_own_id() {
+        let head = CommitId::parse(HEAD).unwrap();
+        let tag = |after: Option<&str>| {
+            EventKind::TagPush(TagPush {
+                ref_name: "refs/tags/v1".into(),
+                before: None,
+                after: after.map(str::to_owned),
+                message: None,
+            })
+        };
+        let is = |head| Some(Told::Head("refs/tags/v1".to_owned(), head));
+        let own = "b".repeat(40);
+        let annotated = tag(Some(&own));
+        assert_eq!(told(&annotated, Some(&head)), is(Some(head.clone())));
+        assert_eq!(
+            told(&annotated, None),
+            None,
+            "it is there, and where is not known"
+        );
+        assert_eq!(told(&tag(None), None), is(None));
+        assert_eq!(told(&tag(None), Some(&head)), is(None));
     }
 
     #[test]

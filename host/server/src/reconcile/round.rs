@@ -1,6 +1,6 @@
 //! One instance's round: its hooks, and then its projects one after the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use penstock_gitlab::{ApiError, Client, HookScope, OpenRequest};
@@ -10,6 +10,7 @@ use penstock_store::{StatusesOf, StoreError};
 
 use super::Memory;
 use super::known::Compared;
+use super::sweep::Seen;
 use crate::config::GitlabConfig;
 use crate::host::Host;
 use crate::live::{Instance, Live, OwnUsersError, scope};
@@ -19,14 +20,6 @@ use crate::statuses::{self, NotRepeated};
 const STATUSES_MATTER: u64 = 24 * 60 * 60 * 1000;
 /// Projects in a row that GitLab had no answer about, after which the round is cut short.
 const ENOUGH: u32 = 3;
-
-/// What a round looks at.
-pub(super) enum Whole {
-    /// Everything.
-    Yes,
-    /// The heads of these projects.
-    Only(BTreeSet<ProjectId>),
-}
 
 /// The name under which what can't be made up for is kept: a list in JSON.
 pub fn lost_mark(instance: &InstanceName) -> String {
@@ -91,48 +84,31 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Looks, and says what can't be made up for.
-    pub(super) async fn go(mut self, what: Whole, memory: &mut Memory) {
-        let only = match what {
-            Whole::Yes => None,
-            Whole::Only(projects) if projects.is_empty() => return,
-            Whole::Only(projects) => Some(projects),
-        };
-        if let Err(error) = self.all(only.as_ref(), memory).await {
+    /// Looks at everything, and says what can't be made up for.
+    pub(super) async fn whole(mut self, memory: &mut Memory) {
+        if let Err(error) = self.all(memory).await {
             tracing::warn!(%error, instance = %self.name, "a round of reconciling was cut short; the next goes on");
             self.lost
                 .push(format!("the last round was cut short: {error}"));
         }
-        if only.is_none() {
-            self.report().await;
-        }
+        self.report().await;
     }
 
-    async fn all(
-        &mut self,
-        only: Option<&BTreeSet<ProjectId>>,
-        memory: &mut Memory,
-    ) -> Result<(), Cut> {
+    async fn all(&mut self, memory: &mut Memory) -> Result<(), Cut> {
         let projects = self.projects().await?;
-        if only.is_none() {
-            for hook in &self.config.hooks {
-                self.hook(hook, &projects, memory).await?;
-            }
+        memory.unsettled.only_projects(self.name, &projects);
+        for hook in &self.config.hooks {
+            self.hook(hook, &projects, memory).await?;
         }
         // Where the last round was cut short this one goes on, or the last projects would never be looked at.
         let first = memory.cut_at.remove(self.name).unwrap_or(ProjectId(0));
         let (before, after): (Vec<_>, Vec<_>) = projects.iter().partition(|(id, _)| **id < first);
         let mut in_vain = 0;
         for (id, path) in after.into_iter().chain(before) {
-            if only.is_some_and(|only| !only.contains(id)) {
-                continue;
-            }
             match self.project(*id, path, memory).await {
                 Ok(()) => in_vain = 0,
                 Err(Cut::Gitlab(error)) if error.is_denial() => {
-                    memory
-                        .unsettled
-                        .retain(|(name, project, _), _| (name, project) != (self.name, id));
+                    memory.unsettled.forget(self.name, *id);
                     self.lost
                         .push(format!("`{path}` is not shown to Penstock's user: {error}"));
                 }
@@ -149,6 +125,30 @@ impl<'a> Round<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Looks again at the heads of projects in which a difference was seen, and at nothing else. What can't be looked at is said by a whole round.
+    pub(super) async fn heads(mut self, memory: &mut Memory) {
+        let mut in_vain = 0;
+        for (id, path) in memory.unsettled.projects(self.name) {
+            let Some((of, compared)) = self.compared(id, &path) else {
+                memory.unsettled.forget(self.name, id);
+                continue;
+            };
+            match self.compare(&of, compared, memory).await {
+                Ok(_) => in_vain = 0,
+                Err(Cut::Gitlab(error)) if error.is_denial() => {
+                    memory.unsettled.forget(self.name, id);
+                }
+                Err(error) => {
+                    in_vain += 1;
+                    tracing::warn!(%error, project = %path, "a difference is looked at again later");
+                    if in_vain == ENOUGH {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Projects that a hook speaks for.
@@ -192,11 +192,32 @@ impl<'a> Round<'a> {
         path: &ProjectPath,
         memory: &mut Memory,
     ) -> Result<(), Cut> {
-        let live = self.live;
-        let Ok(belonging) = live.belonging(path.as_str()) else {
+        let Some((of, compared)) = self.compared(id, path) else {
+            memory.unsettled.forget(self.name, id);
             return Ok(());
         };
-        let tenant = belonging.tenant;
+        let (found, seen) = self.compare(&of, compared, memory).await?;
+        for list in &found.cut {
+            self.lost
+                .push(format!("`{path}` has too many {list} to compare them all"));
+        }
+        for open in &found.merge_requests {
+            self.statuses(&of, open).await?;
+        }
+        if compared.comments {
+            let first = !seen.compared.comments;
+            self.comments(&of, &found.merge_requests, first).await?;
+        }
+        if seen.compared.comments != compared.comments {
+            self.note_look(&of, &Seen { compared, ..seen }).await?;
+        }
+        Ok(())
+    }
+
+    /// Whose a project is, and what of it is compared; none: nobody's, or nothing of it leads anywhere.
+    fn compared(&self, id: ProjectId, path: &ProjectPath) -> Option<(ProjectOf, Compared)> {
+        let live = self.live;
+        let tenant = live.belonging(path.as_str()).ok()?.tenant;
         let takes = |kinds: &[&str]| {
             let mut kinds = kinds.iter();
             kinds.any(|kind| !live.routes(tenant, kind).is_empty())
@@ -207,31 +228,13 @@ impl<'a> Round<'a> {
             merge_requests: takes(&["merge_request", "sweep"]),
             comments: takes(&["note"]),
         };
-        if compared == Compared::default() {
-            return Ok(());
-        }
         let of = ProjectOf {
             instance: self.name.clone(),
             project: id,
             path: path.clone(),
             tenant: tenant.name(),
         };
-        // Before GitLab is asked: what comes later may not be in its answer.
-        let waiting = self.host.store.waiting(self.name, id).await?;
-        let found = penstock_gitlab::heads(&self.client, id).await?;
-        for list in &found.cut {
-            self.lost
-                .push(format!("`{path}` has too many {list} to compare them all"));
-        }
-        let before = self.sweep(&of, &found, waiting, compared, memory).await?;
-        for open in &found.merge_requests {
-            self.statuses(&of, open).await?;
-        }
-        if compared.comments {
-            let first = !before.is_some_and(|before| before.comments);
-            self.comments(&of, &found.merge_requests, first).await?;
-        }
-        Ok(())
+        (compared != Compared::default()).then_some((of, compared))
     }
 
     /// Gives the head pipeline of a merge request the statuses that it has not got.

@@ -3,7 +3,6 @@
 //! A difference is believed when it was seen twice, some time apart: the webhook that tells of it may just be on its way. One that a delivery told of is
 //! none, whatever became of that delivery: what failed is tried again by people, and what Penstock's own users did starts nothing.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use penstock_gitlab::{Heads, merge_request_now};
@@ -12,7 +11,7 @@ use penstock_model::event::{MergeRequest, Sweep};
 use penstock_model::host_event::{HostEvent, Suspect};
 use penstock_model::id::{RefName, Timestamp};
 use penstock_model::lane::{Lane, Subject};
-use penstock_store::{Head, KnownProject, Move, NewHostEvent, Waiting};
+use penstock_store::{KnownProject, Move, NewHostEvent};
 use serde::{Deserialize, Serialize};
 
 use super::Memory;
@@ -20,77 +19,83 @@ use super::known::{Compared, Difference, at_first_sight, differences};
 use super::late::{KNOWN_EVERYWHERE, sweep_id, tells};
 use super::round::{Cut, Round};
 
-/// What was found of a subject.
-pub(super) type Found = Head;
-
 /// What is kept of a look at a project.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Seen {
+pub(super) struct Seen {
     /// Lists that were compared.
-    compared: Compared,
+    pub compared: Compared,
     /// Number of the last delivery up to which none waited.
-    settled_to: u64,
+    pub settled_to: u64,
 }
 
 impl Round<'_> {
-    /// Compares a project's heads; the lists that were compared at the last look, if there was one.
-    pub(super) async fn sweep(
+    /// Compares a project's heads; these, and what is kept of the look. Whether comments were looked through stays what it was.
+    pub(super) async fn compare(
         &mut self,
         of: &ProjectOf,
-        heads: &Heads,
-        waiting: Waiting,
         compared: Compared,
         memory: &mut Memory,
-    ) -> Result<Option<Compared>, Cut> {
-        let (store, now) = (&self.host.store, Timestamp::now());
-        let mark = format!("heads/{}/{}", of.instance, of.project);
-        let before: Option<Seen> = store
-            .mark(&mark)
+    ) -> Result<(Heads, Seen), Cut> {
+        let store = &self.host.store;
+        // Before GitLab is asked: what comes later may not be in its answer.
+        let waiting = store.waiting(self.name, of.project).await?;
+        let heads = penstock_gitlab::heads(&self.client, of.project).await?;
+        let before = store
+            .mark(&mark(of))
             .await?
-            .and_then(|(value, _)| serde_json::from_str(&value).ok());
+            .and_then(|(value, _)| serde_json::from_str::<Seen>(&value).ok());
         let lists = before.as_ref().map(|before| before.compared);
         let mut known = store.heads(&of.instance, of.project).await?;
-        let taken = at_first_sight(&known, heads, lists, compared);
+        let taken = at_first_sight(&known, &heads, lists, compared);
         if !taken.is_empty() {
             known.extend(taken.iter().cloned());
             store
-                .take_heads_for_known(&of.instance, of.project, taken, now)
+                .take_heads_for_known(&of.instance, of.project, taken, Timestamp::now())
                 .await?;
         }
-        let found = differences(&known, heads, &waiting.subjects, compared);
-        let subjects: BTreeSet<&String> = found.iter().map(|it| &it.subject).collect();
-        memory.unsettled.retain(|(instance, project, subject), _| {
-            (instance, project) != (&of.instance, &of.project) || subjects.contains(subject)
-        });
+        let found = differences(&known, &heads, &waiting.subjects, compared);
         let after = before.map_or(0, |before| before.settled_to);
-        for difference in &found {
-            let key = (of.instance.clone(), of.project, difference.subject.clone());
-            if self.was_told(of, difference, after).await? {
-                self.take_for_known(of, difference).await?;
-                memory.unsettled.remove(&key);
-                continue;
-            }
-            let seen = memory.unsettled.get(&key);
-            let since = seen.filter(|(seen, _)| *seen == difference.found);
-            match since.map(|(_, since)| *since) {
-                Some(since) if since.elapsed() >= self.live.config.reconcile.settle => {
-                    self.tell(of, difference).await?;
-                    memory.unsettled.remove(&key);
-                }
-                Some(_) => {}
-                None => {
-                    let new = (difference.found.clone(), Instant::now());
-                    memory.unsettled.insert(key, new);
-                }
-            }
-        }
+        self.settle(of, &found, after, memory).await?;
         let seen = Seen {
-            compared,
+            compared: Compared {
+                comments: lists.is_some_and(|lists| lists.comments),
+                ..compared
+            },
             settled_to: waiting.settled_to,
         };
-        let value = serde_json::to_string(&seen).unwrap_or_default();
-        store.set_mark(&mark, &value, now).await?;
-        Ok(lists)
+        self.note_look(of, &seen).await?;
+        Ok((heads, seen))
+    }
+
+    /// Tells of the differences that stand, and remembers the others.
+    async fn settle(
+        &self,
+        of: &ProjectOf,
+        found: &[Difference],
+        after: u64,
+        memory: &mut Memory,
+    ) -> Result<(), Cut> {
+        let unsettled = &mut memory.unsettled;
+        let settle = self.live.config.reconcile.settle;
+        unsettled.only_subjects(of, &found.iter().map(|it| it.subject.as_str()).collect());
+        for difference in found {
+            let Difference { subject, found, .. } = difference;
+            if self.was_told(of, difference, after).await? {
+                self.take_for_known(of, difference).await?;
+                unsettled.settled(of, subject);
+            } else if unsettled.stands(of, subject, found, Instant::now(), settle) {
+                self.tell(of, difference).await?;
+                unsettled.settled(of, subject);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what was seen for the next look.
+    pub(super) async fn note_look(&self, of: &ProjectOf, seen: &Seen) -> Result<(), Cut> {
+        let value = serde_json::to_string(seen).unwrap_or_default();
+        let store = &self.host.store;
+        Ok(store.set_mark(&mark(of), &value, Timestamp::now()).await?)
     }
 
     /// A delivery told of it after delivery number `after`, and decided nothing about the head.
@@ -175,6 +180,10 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+fn mark(of: &ProjectOf) -> String {
+    format!("heads/{}/{}", of.instance, of.project)
 }
 
 /// Of a merge request only its author is known to have had a part in it.
