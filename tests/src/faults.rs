@@ -18,6 +18,9 @@ use crate::{Plugin, Route, Scene, proxied};
 
 /// Between deliveries.
 const EVERY: Duration = Duration::from_millis(250);
+/// So many watches are cut at least: on a busy machine it takes longer until one stands again.
+pub const WATCHES: u64 = 2;
+
 /// How long a watch lasts.
 const WATCH: Duration = Duration::from_secs(3);
 /// Between steps of the clock.
@@ -103,7 +106,8 @@ pub async fn bad_day(
     let begun = Instant::now();
     let (mut stepped, mut steps) = (Instant::now(), 0);
     let mut tick = tokio::time::interval(EVERY);
-    while begun.elapsed() < lasts {
+    let watches_cut = || proxy.watches_cut() > WATCHES || begun.elapsed() > lasts * 8;
+    while begun.elapsed() < lasts || !watches_cut() {
         tick.tick().await;
         if stepped.elapsed() > STEP {
             shim.step_clock(clock[steps % clock.len()]);

@@ -9,6 +9,9 @@ use crate::preload::{Cut, Forget, Shim};
 use crate::scene::Builder;
 use crate::{Plugin, Route, Scene};
 
+/// How long each sync takes at least.
+const SYNC: Duration = Duration::from_millis(8);
+
 /// What the cuts did.
 #[derive(Debug, Default)]
 pub struct Cuts {
@@ -38,6 +41,8 @@ pub fn scene(name: &str, shim: &Shim) -> Builder {
 /// If a good delivery is refused, or the host does not come back after a cut: then its database is damaged.
 pub async fn cuts(scene: &mut Scene, shim: &Shim, rounds: u32, in_a_round: usize) -> Cuts {
     let mut found = Cuts::default();
+    // A disk that takes its time: between a write and its sync there is room for a cut, on a quick one hardly.
+    shim.slow_syncs(SYNC);
     for round in 0..rounds {
         let at = moment(Duration::from_millis(30), Duration::from_millis(300));
         let mut load = pushes(scene, in_a_round);

@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::names::EFFECT_ANNOTATION;
+use crate::names::{DIGEST_ANNOTATION, EFFECT_ANNOTATION};
 
 /// Fields of `spec` that are read.
 const SPEC: &[&str] = &["status"];
@@ -29,7 +29,7 @@ const STATUS: &[&str] = &[
 /// See the module.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct SeenRun {
-    /// Name, namespace, uid, resourceVersion, and of the annotations the effect's id.
+    /// Name, namespace, uid, resourceVersion, and of the annotations the effect's id and the manifest's digest.
     #[serde(deserialize_with = "metadata")]
     pub(crate) metadata: ObjectMeta,
     #[serde(default, deserialize_with = "spec")]
@@ -147,13 +147,16 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D:
     if name.is_none() {
         return Err(D::Error::missing_field("name"));
     }
-    let effect = annotations.and_then(|mut all| all.remove_entry(EFFECT_ANNOTATION));
+    let ours = annotations.map(|mut all| {
+        all.retain(|name, _| name == EFFECT_ANNOTATION || name == DIGEST_ANNOTATION);
+        all
+    });
     Ok(ObjectMeta {
         name,
         namespace,
         uid,
         resource_version,
-        annotations: effect.map(|effect| [effect].into()),
+        annotations: ours,
         ..ObjectMeta::default()
     })
 }

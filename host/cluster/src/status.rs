@@ -10,7 +10,11 @@ use penstock_model::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{names::EFFECT_ANNOTATION, object::SeenRun, refusal::cut};
+use crate::{
+    names::{DIGEST_ANNOTATION, EFFECT_ANNOTATION},
+    object::SeenRun,
+    refusal::cut,
+};
 
 /// Longest message, in characters.
 const MESSAGE: usize = 1000;
@@ -29,6 +33,8 @@ const CHILDREN: usize = 1000;
 pub struct RunStatus {
     /// The effect that it says it comes from.
     pub effect: EffectId,
+    /// The digest of the manifest that it says it was created from.
+    pub manifest_digest: Option<String>,
     /// UID of the PipelineRun.
     pub uid: String,
     /// Its namespace.
@@ -83,7 +89,8 @@ pub fn status_of(run: &Value) -> Option<RunStatus> {
 impl SeenRun {
     /// See [`status_of`].
     pub(crate) fn read(&self) -> Option<RunStatus> {
-        let annotation = self.metadata.annotations.as_ref()?.get(EFFECT_ANNOTATION)?;
+        let annotations = self.metadata.annotations.as_ref()?;
+        let annotation = annotations.get(EFFECT_ANNOTATION)?;
         let effect = EffectId::parse(annotation)
             .ok()
             .filter(|effect| effect.hex() == *annotation)?;
@@ -99,6 +106,7 @@ impl SeenRun {
         let spec_status = self.spec.text("status");
         Some(RunStatus {
             effect,
+            manifest_digest: annotations.get(DIGEST_ANNOTATION).cloned(),
             uid: self.metadata.uid.clone()?,
             namespace: self.metadata.namespace.clone()?,
             name: self.metadata.name.clone()?,

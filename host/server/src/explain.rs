@@ -64,15 +64,41 @@ fn listed(delivery: &StoredDelivery) -> Listed {
     }
 }
 
+/// What a plugin was asked, by the record of its call.
+enum Asked {
+    /// There was no call, or its record has expired.
+    Nothing,
+    /// This.
+    Event(Box<Event>),
+    /// The record can't be read.
+    Unreadable(String),
+}
+
+impl Asked {
+    fn event(&self) -> Option<&Event> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Nothing | Self::Unreadable(_) => None,
+        }
+    }
+
+    fn unreadable(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable(why) => Some(why),
+            Self::Nothing | Self::Event(_) => None,
+        }
+    }
+}
+
 /// A delivery with the records of its decisions.
 pub struct Explanation {
     explained: Explained,
     /// For each route, what the plugin was asked.
-    events: Vec<Option<Event>>,
+    events: Vec<Asked>,
 }
 
 impl Explanation {
-    /// Reads the records of the decisions.
+    /// Reads the records of the decisions. One that can't be read is told of.
     ///
     /// # Errors
     /// The store's.
@@ -81,17 +107,20 @@ impl Explanation {
         for route in &explained.routes {
             let record = store
                 .record(&explained.delivery.key, &route.route, route.attempt)
-                .await?;
-            events.push(record.map(|record| record.event));
+                .await;
+            events.push(match record {
+                Ok(Some(record)) => Asked::Event(Box::new(record.event)),
+                Ok(None) => Asked::Nothing,
+                // All else is shown: whoever asks has the more reason to.
+                Err(StoreError::Unreadable { what }) => Asked::Unreadable(what),
+                Err(error) => return Err(error),
+            });
         }
         Ok(Self { explained, events })
     }
 
-    fn routes(&self) -> impl Iterator<Item = (&ExplainedRoute, Option<&Event>)> {
-        self.explained
-            .routes
-            .iter()
-            .zip(self.events.iter().map(Option::as_ref))
+    fn routes(&self) -> impl Iterator<Item = (&ExplainedRoute, &Asked)> {
+        self.explained.routes.iter().zip(&self.events)
     }
 }
 
@@ -104,7 +133,7 @@ pub fn explanation(explanation: &Explanation) -> Value {
         "hook": explained.delivery.hook,
         "trace": trace::id_of(&explained.delivery.key),
         "body_bytes": explained.delivery.body_size,
-        "routes": explanation.routes().map(|(it, event)| route(it, event, &explained.effects)).collect::<Vec<_>>(),
+        "routes": explanation.routes().map(|(it, asked)| route(it, asked, &explained.effects)).collect::<Vec<_>>(),
         "effects": explained.effects.iter().map(effect).collect::<Vec<_>>(),
         "runs": explained.runs.iter().map(run).collect::<Vec<_>>(),
     })
@@ -130,7 +159,8 @@ fn kept<'e>(
         })
 }
 
-fn route(route: &ExplainedRoute, event: Option<&Event>, effects: &[ExplainedEffect]) -> Value {
+fn route(route: &ExplainedRoute, asked: &Asked, effects: &[ExplainedEffect]) -> Value {
+    let event = asked.event();
     json!({
         "kept": kept(route, effects).map(|it| json!({ "id": it.id, "key": it.key, "attempt": it.attempt })).collect::<Vec<_>>(),
         "trust": event.map(|event| event.provenance.trust.as_str()),
@@ -153,6 +183,7 @@ fn route(route: &ExplainedRoute, event: Option<&Event>, effects: &[ExplainedEffe
         "refused": route.refused,
         "admitted": route.admitted.iter().map(|it| json!({ "id": it.id, "key": it.key, "kind": it.kind })).collect::<Vec<_>>(),
         "record": route.record,
+        "record_unreadable": asked.unreadable(),
         "usage": route.usage,
     })
 }
@@ -214,8 +245,8 @@ pub fn tell(explanation: &Explanation) -> String {
     if let Some(why) = delivery.why {
         let _ = writeln!(told, "  {why}");
     }
-    for (route, event) in explanation.routes() {
-        tell_route(&mut told, route, event);
+    for (route, asked) in explanation.routes() {
+        tell_route(&mut told, route, asked);
         for effect in kept(route, &explained.effects) {
             let _ = writeln!(
                 told,
@@ -250,7 +281,7 @@ pub fn tell(explanation: &Explanation) -> String {
     told
 }
 
-fn tell_route(told: &mut String, route: &ExplainedRoute, event: Option<&Event>) {
+fn tell_route(told: &mut String, route: &ExplainedRoute, asked: &Asked) {
     let _ = writeln!(
         told,
         "route {} (attempt {}, {}{})",
@@ -263,7 +294,13 @@ fn tell_route(told: &mut String, route: &ExplainedRoute, event: Option<&Event>) 
             ""
         }
     );
-    if let Some(event) = event {
+    if let Some(why) = asked.unreadable() {
+        let _ = writeln!(
+            told,
+            "  what the plugin was asked can't be shown: {why}: somebody changed it, or a newer version wrote it"
+        );
+    }
+    if let Some(event) = asked.event() {
         tell_event(told, event);
     }
     if let Some(why) = &route.why {

@@ -11,7 +11,7 @@ use penstock_cluster::{Cluster, FailedTask, LinkTo, RunSeen, RunStatus};
 use penstock_model::admit::Order;
 use penstock_model::id::{EffectId, Timestamp};
 use penstock_model::run::RunState;
-use penstock_store::{RunObservation, StoredRun};
+use penstock_store::{RunObservation, StoreError, StoredRun};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -118,7 +118,7 @@ async fn look(
 ) -> Option<(StoredRun, RunStatus)> {
     let id = status.effect;
     let known = loop {
-        match host.store.run(&id).await {
+        match ours(host, cluster, &status).await {
             Ok(found) => break found,
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(%error, "the store does not answer; a run's news wait");
@@ -130,7 +130,7 @@ async fn look(
             }
         }
     };
-    let Some(mut known) = known.filter(|known| is_ours(known, cluster, &status)) else {
+    let Some(mut known) = known else {
         tracing::debug!(effect.id = %id, name = status.name, "an object names an effect that is not its own");
         return None;
     };
@@ -178,7 +178,26 @@ async fn look(
     failing
 }
 
-fn is_ours(known: &StoredRun, cluster: &Cluster, status: &RunStatus) -> bool {
+/// The run that this is the object of; none: it names an effect that did not make it.
+async fn ours(
+    host: &Host,
+    cluster: &Cluster,
+    status: &RunStatus,
+) -> Result<Option<StoredRun>, StoreError> {
+    let known = host.store.run(&status.effect).await?;
+    let Some(known) = known.filter(|known| is_it(known, cluster, status)) else {
+        return Ok(None);
+    };
+    if known.uid.is_some() {
+        return Ok(Some(known));
+    }
+    // It was not created, or nobody was answered yet: the name may have been taken by somebody who knows what our objects look like.
+    let asked = host.store.manifest_of(&status.effect).await?;
+    let same = asked.map(|digest| digest.to_string()) == status.manifest_digest;
+    Ok(Some(known).filter(|_| same))
+}
+
+fn is_it(known: &StoredRun, cluster: &Cluster, status: &RunStatus) -> bool {
     known.cluster == *cluster.name()
         && known.namespace == status.namespace
         && known.name == status.name

@@ -16,7 +16,7 @@ use crate::backend::value::{Row, params};
 use crate::claim::{Queue, wake_lane};
 use crate::delivery::DeliveryKey;
 use crate::error::StoreError;
-use crate::outbox::{self, Origin};
+use crate::outbox::{self, Origin, read_run_order};
 use crate::run_end;
 use crate::store::Store;
 use crate::{cancel, flow, keep};
@@ -516,6 +516,23 @@ impl Store {
     pub async fn run(&self, id: &EffectId) -> Result<Option<StoredRun>, StoreError> {
         let id = id.hex();
         self.read(move |tx| find(tx, &id)).await
+    }
+
+    /// Digest of the manifest that a run is created from; none: no effect starts it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn manifest_of(&self, id: &EffectId) -> Result<Option<Digest>, StoreError> {
+        let id = id.hex();
+        self.read(move |tx| {
+            let row = tx.first(
+                "SELECT content FROM effects WHERE id = ?1 AND kind = 'start-run'",
+                params![&id],
+            )?;
+            row.map(|mut row| Ok(read_run_order(&row.bytes()?, &id)?.manifest_digest))
+                .transpose()
+        })
+        .await
     }
 
     /// The newest run whose PipelineRun has this name.

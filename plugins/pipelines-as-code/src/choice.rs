@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use penstock_sdk::Problem;
-use penstock_sdk::events::{Run, RunState};
+use penstock_sdk::events::Run;
 
 use crate::annotations;
 use crate::cel::Evaluator;
@@ -113,9 +113,9 @@ pub(crate) fn choose<'d>(
     evaluator: &Evaluator<'_>,
     existing: &[Run],
 ) -> Chosen<'d> {
-    let mut newest: BTreeMap<&str, RunState> = BTreeMap::new();
+    let mut newest: BTreeMap<&str, &Run> = BTreeMap::new();
     for run in existing {
-        newest.entry(&run.pipeline).or_insert(run.state);
+        newest.entry(&run.pipeline).or_insert(run);
     }
     let mut chosen = Chosen::default();
     let mut asked: BTreeSet<&String> = choice.names.iter().collect();
@@ -123,7 +123,8 @@ pub(crate) fn choose<'d>(
     for mut candidate in candidates {
         known.push(format!("`{}`", candidate.name));
         asked.remove(&candidate.name);
-        let state = newest.get(run::pipeline(&candidate.name).as_str()).copied();
+        let newest = newest.get(run::pipeline(&candidate.name).as_str());
+        let state = newest.map(|run| run.state);
         let verdict = if choice.names.contains(&candidate.name) {
             candidate.why = "it was asked for by its name";
             if choice.named_match {
@@ -150,6 +151,14 @@ pub(crate) fn choose<'d>(
             match matching::judge(&candidate, facts, evaluator) {
                 Verdict::Matches if choice.only_new && state.is_some() => {
                     Verdict::No("it has a run at this commit".to_owned())
+                }
+                // What came later went first, while this could not be decided.
+                Verdict::Matches
+                    if newest.is_some_and(|run| run.created_at > facts.event.received_at) =>
+                {
+                    Verdict::No(
+                        "it has a run at this commit that is newer than this event".to_owned(),
+                    )
                 }
                 verdict => verdict,
             }

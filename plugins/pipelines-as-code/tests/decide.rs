@@ -60,6 +60,24 @@ fn a_fork_runs_only_the_commit_that_was_allowed() {
     assert!(comment(&newer).unwrap().unwrap().contains("222222222222"));
 }
 
+/// It was put off while GitLab was away, and the comment after it went first.
+#[test]
+fn what_is_decided_late_starts_nothing_that_runs_since() {
+    let mut given = forked();
+    let allowed = given.decide(none(), &fork(note("/ok-to-test")));
+    assert_eq!(started(&allowed), ["test"]);
+    let mut run = a_run("test", RunState::Running);
+    run.created_at += 1;
+    given.runs = vec![run];
+    let opened = given.decide(none(), &fork(merge_request("open")));
+    assert_eq!(started(&opened), Vec::<&str>::new());
+    says(&opened, "newer than this event");
+    // Opened again after it ran.
+    let mut reopened = fork(merge_request("reopen"));
+    reopened.received_at += 2;
+    assert_eq!(started(&given.decide(none(), &reopened)), ["test"]);
+}
+
 #[test]
 fn an_approval_of_another_commit_is_none() {
     let given = forked();

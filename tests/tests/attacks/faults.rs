@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use penstock_tests::Scene;
-use penstock_tests::faults::{bad_day, scene};
+use penstock_tests::faults::{WATCHES, bad_day, scene};
 use penstock_tests::preload::Shim;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +35,7 @@ async fn everything_fails_for_a_while_and_all_is_done_in_the_end() {
         found.ledger.acknowledged.len() > 50,
         "too few to mean anything"
     );
-    assert!(found.watches > 2, "no watch was cut");
+    assert!(found.watches > WATCHES, "no watch was cut");
     assert!(
         found.api.0 > 3 && found.gitlab.1 > 10 && found.steps > 2,
         "the day was not bad"

@@ -42,6 +42,14 @@ async fn check(name: &str, bend: fn(&mut Value)) {
         .create(&PostParams::default(), &object)
         .await
         .unwrap();
+    // The watch tells of it first, and of its end.
+    until("their run has ended", async || {
+        let runs = scene.runs().await;
+        runs[0].data["status"]["completionTime"]
+            .is_string()
+            .then_some(())
+    })
+    .await;
     held.then(Then::GoOn);
     let status = scene.status(&change.commit, "build", "failed").await;
     let said = status["description"].as_str().unwrap();

@@ -211,7 +211,7 @@ async fn what_is_another_now_is_named_with_its_place_and_ends_with_a_status_of_i
         .penstock
         .text_command(&["explain", &sent[2], "--rerun"])
         .await;
-    assert_eq!(text.code, Some(4), "{}", text.out);
+    assert_eq!(text.code, Some(4), "{text:?}");
     assert!(text.out.contains("could not be run"), "{}", text.out);
     let plugin = "DELETE FROM blobs WHERE plugin = 1";
     assert_eq!(store.execute(plugin, []).unwrap(), 1);
@@ -219,6 +219,6 @@ async fn what_is_another_now_is_named_with_its_place_and_ends_with_a_status_of_i
         .penstock
         .text_command(&["explain", &sent[3], "--rerun"])
         .await;
-    assert_eq!(text.code, Some(4), "{}", text.out);
+    assert_eq!(text.code, Some(4), "{text:?}");
     assert!(text.out.contains("not in the store"), "{}", text.out);
 }

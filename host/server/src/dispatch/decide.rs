@@ -48,10 +48,7 @@ pub(super) async fn route(
         // Each round confirms anew, so that rights are never older than the client's caches.
         let mut call = match prepare(host, delivery, pending).await {
             Ok(call) => call,
-            Err(NotNow::Later { why, after }) => return step.postpone(&why, after).await,
-            Err(NotNow::Never(why)) => return step.fail(why, None).await,
-            Err(NotNow::Forged(why)) => return step.settle(Settlement::Failed, why).await,
-            Err(NotNow::NotMeant(why)) => return step.settle(Settlement::Decided, why).await,
+            Err(not_now) => return step.not_now(not_now).await,
         };
         // A call that lost its state to others is made again with nobody beside it. Whoever has a slot waits for no turn.
         let _turn = match call.state() {
@@ -60,7 +57,9 @@ pub(super) async fn route(
             Some(whose) => Some(host.turns.alone(whose).await),
         };
         let Some(slot) = call.turn().await else {
-            return step.put_off(&call).await;
+            let why = format!("plugin `{}` is busy", call.route.plugin);
+            let pause = call.slot.pause();
+            return step.not_now(NotNow::Busy { why, pause }).await;
         };
         let begun = Instant::now();
         let traced = trace::begin(trace::here(), "plugin", || call.facts());
@@ -90,10 +89,7 @@ pub(super) async fn route(
                 tracing::info!(changes, "{why}; it is made anew");
                 continue;
             }
-            Err(NotNow::Later { why, after }) => return step.postpone(&why, after).await,
-            Err(NotNow::Never(why)) => return step.fail(why, None).await,
-            Err(NotNow::Forged(why)) => return step.settle(Settlement::Failed, why).await,
-            Err(NotNow::NotMeant(why)) => return step.settle(Settlement::Decided, why).await,
+            Err(not_now) => return step.not_now(not_now).await,
         }
         match step.commit(&call, record).await {
             Err(CommitError::Conflict { what }) => {
@@ -207,16 +203,32 @@ impl Step<'_> {
         Ok(Onward::Stays)
     }
 
-    /// The plugin has enough to do: its route is looked at again a little later, and other plugins' routes are not held up.
-    async fn put_off(&mut self, call: &Call) -> Result<Onward<Pending>, LaneError> {
+    /// Leaves the route until it can be decided, or for good.
+    async fn not_now(&mut self, not_now: NotNow) -> Result<Onward<Pending>, LaneError> {
+        match not_now {
+            NotNow::Busy { why, pause } => self.put_off(&why, pause).await,
+            NotNow::Later { why, after } => self.postpone(&why, after).await,
+            NotNow::Never(why) => self.fail(why, None).await,
+            NotNow::Forged(why) => self.settle(Settlement::Failed, why).await,
+            NotNow::NotMeant(why) => self.settle(Settlement::Decided, why).await,
+        }
+    }
+
+    /// Looks at the route again a little later, and holds up no other plugin's.
+    async fn put_off(&mut self, why: &str, pause: Duration) -> Result<Onward<Pending>, LaneError> {
         self.write_routes().await?;
         let now = Timestamp::now();
-        let next = now.plus(call.slot.pause());
-        let why = format!("plugin `{}` is busy", call.route.plugin);
         let key = &self.delivery.stored.key;
         self.host
             .store
-            .put_off(self.claim, key, &self.pending.route, next, &why, now)
+            .put_off(
+                self.claim,
+                key,
+                &self.pending.route,
+                now.plus(pause),
+                why,
+                now,
+            )
             .await?;
         Ok(Onward::Stays)
     }

@@ -16,6 +16,7 @@ use crate::{
 on_both![
     what_may_supersede_a_delivery_that_is_put_off_goes_before_it,
     deliveries_of_a_lane_come_in_their_order,
+    what_was_not_tried_keeps_its_place,
     a_route_that_waits_holds_up_only_itself,
     routing_twice_changes_nothing,
     a_delivery_that_leads_nowhere_can_be_routed_again,
@@ -133,6 +134,35 @@ async fn what_may_supersede_a_delivery_that_is_put_off_goes_before_it(bed: Bed) 
     assert_eq!(bed.claim_all(Queue::Dispatch).await, []);
     bed.pass(Duration::from_secs(20));
     let claim = bed.claim(Queue::Dispatch).await;
+    for id in ["d1", "d2"] {
+        assert_eq!(bed.head(&claim).await.delivery.key, key(id));
+        bed.store
+            .commit(&claim, decision(id, "r"), bed.now())
+            .await
+            .unwrap();
+    }
+}
+
+/// Its plugin is busy or yet to be loaded: a comment after a merge request must not go before it.
+async fn what_was_not_tried_keeps_its_place(bed: Bed) {
+    for (id, kind) in [("d1", "merge_request"), ("d2", "note")] {
+        let new = NewDelivery {
+            kind: kind.to_owned(),
+            ..delivery(id, bed.now())
+        };
+        bed.append_this(new).await;
+    }
+    let claim = bed.claim(Queue::Dispatch).await;
+    route_next(&bed, &claim, &["r"]).await;
+    let later = bed.now().plus(Duration::from_secs(20));
+    let why = "plugin `p` is being loaded";
+    bed.store
+        .put_off(&claim, &key("d1"), &"r".into(), later, why, bed.now())
+        .await
+        .unwrap();
+    route_next(&bed, &claim, &["r"]).await;
+    assert_eq!(bed.store.head(&claim, bed.now()).await, Ok(None));
+    bed.pass(Duration::from_secs(20));
     for id in ["d1", "d2"] {
         assert_eq!(bed.head(&claim).await.delivery.key, key(id));
         bed.store

@@ -26,13 +26,15 @@ use super::super::{Delivery, Source, Unconfirmed, confirmed, moved};
 use super::decision;
 use crate::config::{Mode, Route};
 use crate::host::Host;
-use crate::plugins::{self, Loaded, PluginSlot};
+use crate::plugins::{self, Loaded, NotReady, PluginSlot};
 use crate::reconcile::decided_head;
 use crate::status;
 use crate::trace;
 
 /// Why a plugin is not asked now.
 pub(super) enum NotNow {
+    /// The plugin is yet to be loaded, or has enough to do: its deliveries wait in their order, and none has been tried.
+    Busy { why: String, pause: Duration },
     /// Something is away.
     Later {
         why: String,
@@ -108,9 +110,16 @@ pub(super) async fn prepare(
             route.plugin
         ))
     })?;
-    let loaded = slot
-        .ready()
-        .map_err(|not_ready| later(not_ready.to_string()))?;
+    let loaded = slot.ready().map_err(|not_ready| {
+        let why = not_ready.to_string();
+        match not_ready {
+            NotReady::Loading(_) => NotNow::Busy {
+                why,
+                pause: slot.pause(),
+            },
+            NotReady::Broken(..) => NotNow::Later { why, after: None },
+        }
+    })?;
     let asked_at = Instant::now();
     let confirmed = confirmed(&host.store, delivery, &instance.client)
         .await
