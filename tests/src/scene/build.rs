@@ -141,6 +141,20 @@ impl Builder {
         self
     }
 
+    /// With a key that seals what is kept and signs links to pages.
+    ///
+    /// # Panics
+    /// The key can't be written.
+    #[must_use]
+    pub fn sealed(self) -> Self {
+        self.edit(|config| {
+            let api = config["api-token"]["file"].as_str().expect("a file");
+            let key = api.replace("api-token", "sealing-key");
+            std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").expect("a file");
+            config["sealing-key"] = serde_json::json!({ "file": key });
+        })
+    }
+
     /// Changes the configuration before it is written.
     #[must_use]
     pub fn edit(mut self, edit: impl FnOnce(&mut Value) + Send + 'static) -> Self {

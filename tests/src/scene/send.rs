@@ -99,6 +99,18 @@ impl Scene {
         self.poster.post(delivery).await.expect("an answer")
     }
 
+    /// Posts to `/incoming`; the status and the body.
+    ///
+    /// # Panics
+    /// If there is no answer in JSON.
+    pub async fn incoming(&self, body: &Value) -> (u16, Value) {
+        let url = format!("{}/incoming", self.url());
+        let sent = self.poster.http.post(url).json(body).send().await;
+        let answer = sent.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json().await.expect("a body in JSON"))
+    }
+
     /// What posts, to be moved into a task.
     #[must_use]
     pub fn poster(&self) -> Poster {

@@ -31,12 +31,9 @@ fn scene(name: &str, script: &str, others: &[&str]) -> Builder {
         .grant("elsewhere", json!(["acme/web"]));
     Scene::builder(name)
         .plugin_by(plugin, Route::to("pipelines").on(&["push"]))
+        .sealed()
         .edit(|config| {
             config["tenants"][0]["places"]["ci"]["policy"] = json!({ "clone": true });
-            let api = config["api-token"]["file"].as_str().unwrap();
-            let key = api.replace("api-token", "sealing-key");
-            std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
-            config["sealing-key"] = json!({ "file": key });
         })
 }
 
@@ -204,12 +201,9 @@ async fn a_fork_s_run_gets_a_token_of_the_target_and_none_of_the_fork() {
     let scene = Scene::builder("clone-fork")
         .plugin_by(plugin, Route::to("pipelines").on(&["merge_request"]))
         .place_for_forks()
+        .sealed()
         .edit(|config| {
             config["tenants"][0]["places"]["untrusted"]["policy"] = json!({ "clone": true });
-            let api = config["api-token"]["file"].as_str().unwrap();
-            let key = api.replace("api-token", "sealing-key");
-            std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
-            config["sealing-key"] = json!({ "file": key });
         })
         .start()
         .await;

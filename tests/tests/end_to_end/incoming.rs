@@ -41,17 +41,6 @@ async fn scene(name: &str) -> Scene {
     scene
 }
 
-async fn ask(scene: &Scene, body: &Value) -> (u16, Value) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = http
-        .post(format!("{}/incoming", scene.url()))
-        .json(body)
-        .send()
-        .await
-        .unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
-}
-
 #[tokio::test]
 async fn whoever_holds_the_secret_starts_a_run_of_the_branch_s_head() {
     let mut scene = scene("incoming").await;
@@ -63,7 +52,7 @@ async fn whoever_holds_the_secret_starts_a_run_of_the_branch_s_head() {
         "repository": "api", "branch": "main", "pipelinerun": "nightly", "secret": SECRET,
         "namespace": "ignored", "params": { "version": 7 },
     });
-    let (status, told) = ask(&scene, &body).await;
+    let (status, told) = scene.incoming(&body).await;
     assert_eq!(
         (status, &told["status"]),
         (202, &json!("accepted")),
@@ -107,7 +96,7 @@ async fn a_request_without_the_right_is_turned_away_and_leaves_nothing() {
         (json!({ "params": { "image": "evil" } }), 403),
         (json!({ "params": "version" }), 400),
     ] {
-        let (status, told) = ask(&scene, &with(change.clone())).await;
+        let (status, told) = scene.incoming(&with(change.clone())).await;
         assert_eq!(status, expect, "{change} {told}");
     }
     let kept = scene.penstock.command(&["deliveries", "list"]).await.json();

@@ -17,14 +17,11 @@ fn scene(name: &str, excerpts: Option<&'static str>, rules: Value) -> Builder {
             Plugin::trigger_map("pipelines", rules),
             Route::to("pipelines").on(&["push", "run_finished"]),
         )
+        .sealed()
         .edit(move |config| {
             let listen = config["listen"].as_str().unwrap().to_owned();
             config["public-url"] = format!("http://{listen}").into();
             config["clusters"][0]["links"] = "penstock".into();
-            let api = config["api-token"]["file"].as_str().unwrap();
-            let key = api.replace("api-token", "sealing-key");
-            std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
-            config["sealing-key"] = json!({ "file": key });
             if let Some(excerpts) = excerpts {
                 config["tenants"][0]["places"]["ci"]["policy"] =
                     json!({ "log-excerpts": excerpts });

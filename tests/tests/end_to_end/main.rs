@@ -34,6 +34,7 @@ mod shutdown;
 mod state;
 mod statuses;
 mod superseded;
+mod tekton;
 mod tekton_credentials;
 mod tekton_folder;
 mod tekton_forks;

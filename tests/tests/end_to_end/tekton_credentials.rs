@@ -6,9 +6,9 @@ use penstock_control_plane::TestPlace;
 use penstock_doubles::gitlab::{Proposal, Push};
 use penstock_tests::scene::{Builder, FORK, PROJECT, annotation};
 use penstock_tests::{Scene, until};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::tekton_merge_request::{plugin, route};
+use crate::tekton::{for_forks, plugin, route};
 
 const SECRET: &str = "incoming-secret-of-the-api";
 
@@ -43,21 +43,14 @@ spec:
 }
 
 fn scene(name: &str) -> Builder {
-    let grant = json!({
-        "gitlab-read": ["files", "commits"], "cluster-read": ["places", "runs"], "delivery": true, "state": true,
-        "effects": ["start-run", "cancel-runs", "comment", "commit-status"],
-    });
     Scene::builder(name)
-        .plugin_by(plugin(json!({})).grant("from-fork", grant), route())
+        .plugin_by(for_forks(plugin(json!({}))), route())
         .place_for_forks()
+        .sealed()
         .edit(|config| {
             for place in ["ci", "untrusted"] {
                 config["tenants"][0]["places"][place]["policy"] = json!({ "clone": true });
             }
-            let api = config["api-token"]["file"].as_str().unwrap();
-            let key = api.replace("api-token", "sealing-key");
-            std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
-            config["sealing-key"] = json!({ "file": key });
         })
 }
 
@@ -93,6 +86,10 @@ fn check_secret(scene: &Scene, secret: &Secret) -> (String, String) {
     let all = scene.gitlab.edit(|world| world.deploy_tokens(PROJECT));
     assert_eq!(all.len(), 1, "{all:#?}");
     assert_eq!(all[0]["scopes"], json!(["read_repository"]));
+    assert!(
+        all[0]["expires_at"].is_string(),
+        "it ends by itself: {all:#?}"
+    );
     let username = all[0]["username"].as_str().unwrap().to_owned();
     let clones = |project: &str| {
         scene
@@ -117,17 +114,6 @@ async fn nothing_left(scene: &Scene, place: &TestPlace, (username, token): (Stri
         1,
         "the run is still there"
     );
-}
-
-async fn ask(scene: &Scene, body: &Value) -> (u16, Value) {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let answer = http
-        .post(format!("{}/incoming", scene.url()))
-        .json(body)
-        .send()
-        .await
-        .unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
 #[tokio::test]
@@ -159,7 +145,7 @@ async fn a_request_with_parameters_starts_the_run_that_is_meant_for_it_and_it_cl
         })
     };
     // What is not meant for such requests is started by none.
-    let (status, told) = ask(&scene, &body("test")).await;
+    let (status, told) = scene.incoming(&body("test")).await;
     assert_eq!(status, 202, "{told:#}");
     let told = scene
         .outcome(told["delivery"].as_str().unwrap(), "decided")
@@ -167,7 +153,7 @@ async fn a_request_with_parameters_starts_the_run_that_is_meant_for_it_and_it_cl
     assert_eq!(told["runs"], json!([]), "{told:#}");
 
     let before = scene.gitlab.calls().len();
-    let (status, told) = ask(&scene, &body("nightly")).await;
+    let (status, told) = scene.incoming(&body("nightly")).await;
     assert_eq!(status, 202, "{told:#}");
     let run = scene.run_of(told["delivery"].as_str().unwrap()).await;
     assert_eq!(run.data["spec"]["params"][1]["value"], head);

@@ -2,8 +2,10 @@
 
 use penstock_doubles::gitlab::{Break, Change, Fault, Proposal, Push};
 use penstock_tests::scene::{FORK, PROJECT, annotation};
-use penstock_tests::{Plugin, Route, Scene, until};
+use penstock_tests::{Scene, until};
 use serde_json::{Value, json};
+
+use crate::tekton::{for_forks, plugin, route};
 
 const RUN: &str = r#"
 apiVersion: tekton.dev/v1
@@ -50,30 +52,15 @@ fn folder(push: Push) -> Push {
         .write(".tekton/rest.yaml", REST)
 }
 
-fn route() -> Route {
-    Route::to("pipelines").on(&["push", "tag_push", "merge_request", "note"])
-}
-
-fn plugin() -> Plugin {
-    let fork = json!({
-        "gitlab-read": ["files", "commits", "merge-requests", "members"],
-        "cluster-read": ["places", "runs"],
-        "delivery": true,
-        "state": true,
-        "effects": ["start-run", "cancel-runs", "comment", "commit-status"],
-    });
-    Plugin::new(
-        "pipelines",
-        &penstock_tests::plugin::guest("pipelines-as-code"),
-    )
-    .settings(json!({ "on-no-match": "success", "repository": { "concurrency_limit": 5 } }))
-    .grant("from-fork", fork)
-}
-
 /// The project's folder stands on main; what its own push starts is of no interest.
 async fn scene(name: &str) -> (Scene, Change) {
     let scene = Scene::builder(name)
-        .plugin_by(plugin(), route())
+        .plugin_by(
+            for_forks(plugin(json!({
+                "on-no-match": "success", "repository": { "concurrency_limit": 5 }
+            }))),
+            route(),
+        )
         .place_for_forks()
         .start()
         .await;

@@ -5,23 +5,13 @@ use penstock_tests::scene::{FORK, PROJECT, annotation};
 use penstock_tests::{Scene, until};
 use serde_json::json;
 
-use crate::tekton_merge_request::{BUILT, comment, comments, pipeline, plugin, route};
-
-fn fork_grant() -> serde_json::Value {
-    json!({
-        "gitlab-read": ["files", "commits", "merge-requests", "members"],
-        "cluster-read": ["places", "runs"],
-        "delivery": true,
-        "state": true,
-        "effects": ["start-run", "cancel-runs", "comment", "commit-status"],
-    })
-}
+use crate::tekton::{BUILT, comment, comments, for_forks, pipeline, plugin, route};
 
 #[tokio::test]
 async fn an_allowance_is_for_the_commit_at_which_it_was_written_and_for_no_later_one() {
     let scene = Scene::builder("tekton-allowed")
         .plugin_by(
-            plugin(json!({ "on-no-match": "success" })).grant("from-fork", fork_grant()),
+            for_forks(plugin(json!({ "on-no-match": "success" }))),
             route(),
         )
         .place_for_forks()
@@ -96,7 +86,7 @@ async fn an_allowance_is_for_the_commit_at_which_it_was_written_and_for_no_later
 #[tokio::test]
 async fn without_a_place_for_forks_nothing_starts_and_the_merge_request_says_why() {
     let scene = Scene::builder("tekton-no-place")
-        .plugin_by(plugin(json!({})).grant("from-fork", fork_grant()), route())
+        .plugin_by(for_forks(plugin(json!({}))), route())
         .start()
         .await;
     drop(scene.gitlab.push(Push::new(FORK, "mend", "mallory").write(

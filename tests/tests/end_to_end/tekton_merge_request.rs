@@ -3,55 +3,10 @@
 use kube::core::DynamicObject;
 use penstock_doubles::gitlab::{Change, Proposal, Push};
 use penstock_tests::scene::PROJECT;
-use penstock_tests::{Plugin, Route, Scene, until};
-use serde_json::{Value, json};
+use penstock_tests::{Scene, until};
+use serde_json::json;
 
-/// A PipelineRun of one task whose step runs this script; `more` stands among its annotations.
-pub(crate) fn pipeline(name: &str, event: &str, branch: &str, script: &str, more: &str) -> String {
-    format!(
-        r#"apiVersion: tekton.dev/v1
-kind: PipelineRun
-metadata:
-  generateName: {name}-
-  annotations:
-    pipelinesascode.tekton.dev/on-event: "[{event}]"
-    pipelinesascode.tekton.dev/on-target-branch: "[{branch}]"
-{more}
-spec:
-  pipelineSpec:
-    results: [{{ name: digest, value: $(tasks.work.results.digest) }}]
-    tasks:
-      - name: work
-        taskSpec:
-          results: [{{ name: digest }}]
-          steps:
-            - name: work
-              image: example.com/builder
-              script: "{script}"
-"#
-    )
-}
-
-pub(crate) const BUILT: &str = "echo -n sha256:abc > $(results.digest.path)";
-
-pub(crate) fn route() -> Route {
-    Route::to("pipelines").on(&[
-        "push",
-        "tag_push",
-        "merge_request",
-        "note",
-        "request",
-        "run_finished",
-    ])
-}
-
-pub(crate) fn plugin(settings: Value) -> Plugin {
-    Plugin::new(
-        "pipelines",
-        &penstock_tests::plugin::guest("pipelines-as-code"),
-    )
-    .settings(settings)
-}
+use crate::tekton::{BUILT, comment, comments, pipeline, plugin, route};
 
 async fn scene(name: &str, files: &[(&str, String)]) -> Scene {
     let scene = Scene::builder(name)
@@ -76,29 +31,6 @@ fn topic(scene: &Scene) -> Change {
     scene
         .gitlab
         .propose(Proposal::new(PROJECT, "topic", "alice"))
-}
-
-/// Penstock's comments on the merge request.
-pub(crate) fn comments(scene: &Scene, iid: u64) -> Vec<String> {
-    let notes = scene.gitlab.notes(PROJECT, iid);
-    let bodies = notes.iter().filter_map(|note| note["body"].as_str());
-    bodies
-        .filter(|body| body.contains("**Pipelines**"))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The comment, once it is as it should be.
-pub(crate) async fn comment(
-    scene: &Scene,
-    iid: u64,
-    what: &str,
-    fits: impl Fn(&str) -> bool,
-) -> String {
-    until(&format!("a comment with {what}"), async || {
-        comments(scene, iid).into_iter().find(|body| fits(body))
-    })
-    .await
 }
 
 /// The pipeline of a run, by its label.

@@ -5,7 +5,7 @@ use penstock_tests::scene::{PROJECT, annotation};
 use penstock_tests::{Plugin, Route, Scene, until};
 use serde_json::json;
 
-use crate::tekton_merge_request::{BUILT, comment, pipeline, plugin, route};
+use crate::tekton::{BUILT, comment, pipeline, plugin, route};
 
 #[tokio::test]
 async fn where_nothing_matches_the_aggregate_status_says_what_the_settings_want() {
