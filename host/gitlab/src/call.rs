@@ -166,12 +166,24 @@ impl Client {
         call: &Call<'_>,
         most_pages: usize,
     ) -> Result<Rows<T>, ApiError> {
+        self.pages_until(call, most_pages, |_| false).await
+    }
+
+    /// All rows of a list up to a page with one that is the last, or those of the first pages.
+    pub(crate) async fn pages_until<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        most_pages: usize,
+        is_last: impl Fn(&T) -> bool,
+    ) -> Result<Rows<T>, ApiError> {
         let mut rows = Vec::new();
         let mut query = call.clone().with("per_page", PER_PAGE).query_text();
         for _ in 0..most_pages {
             let reply = self.send_with(call, &query).await?;
-            rows.extend(read::<Vec<T>>(call.class, &reply.body)?);
-            match next_query(&reply.headers) {
+            let page: Vec<T> = read(call.class, &reply.body)?;
+            let last = page.iter().any(&is_last);
+            rows.extend(page);
+            match next_query(&reply.headers).filter(|_| !last) {
                 Some(next) => query = next,
                 None => {
                     return Ok(Rows {

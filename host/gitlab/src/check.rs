@@ -4,16 +4,14 @@
 
 use penstock_model::id::UserId;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::api::{UserRow, or_default, to_actor};
 use crate::call::Call;
 use crate::client::Client;
 use crate::confirm::OwnUsers;
 use crate::error::ApiError;
+use crate::hooks::{Webhook, webhook_at};
 use crate::scope::HookScope;
-
-const MOST_HOOK_PAGES: usize = 10;
 
 /// A hook that should be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +31,8 @@ pub struct Health {
     pub user: Result<TokenUser, ApiError>,
     /// What the token may do, and how long.
     pub token: Result<TokenFacts, ApiError>,
-    /// For each hook that was asked for, in order.
-    pub hooks: Vec<Result<HookFacts, ApiError>>,
+    /// For each hook that was asked for, in order; none: no webhook of the group or project calls the address.
+    pub hooks: Vec<Result<Option<Webhook>, ApiError>>,
 }
 
 /// Whose token it is.
@@ -65,55 +63,9 @@ pub struct TokenFacts {
     pub active: bool,
 }
 
-/// A hook that was looked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookFacts {
-    /// None: no hook of the group or project calls the address.
-    pub found: Option<HookFound>,
-}
-
-/// A hook that calls the address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookFound {
-    /// GitLab's id.
-    pub id: u64,
-    /// Kinds of events that it sends, such as `push` and `merge_requests`.
-    pub events: Vec<String>,
-    /// Why and till when GitLab does not call it; none: it calls.
-    pub disabled: Option<String>,
-    /// Pushes of branches that fit it are sent alone; empty: of all.
-    pub branch_filter: String,
-    /// GitLab checks our certificate.
-    pub tls_verified: bool,
-    /// It signs; none: this GitLab does not say.
-    pub signing_token: Option<bool>,
-    /// It sends `X-Gitlab-Token`; none: this GitLab does not say.
-    pub token: Option<bool>,
-}
-
 #[derive(Deserialize)]
 struct Version {
     version: String,
-}
-
-#[derive(Deserialize)]
-struct HookRow {
-    id: u64,
-    url: String,
-    #[serde(default)]
-    enable_ssl_verification: Option<bool>,
-    #[serde(default)]
-    alert_status: Option<String>,
-    #[serde(default)]
-    disabled_until: Option<String>,
-    #[serde(default)]
-    signing_token_present: Option<bool>,
-    #[serde(default)]
-    token_present: Option<bool>,
-    #[serde(default, deserialize_with = "or_default")]
-    push_events_branch_filter: String,
-    #[serde(flatten)]
-    more: serde_json::Map<String, Value>,
 }
 
 /// Asks a GitLab about itself, the token and these hooks.
@@ -132,7 +84,7 @@ pub async fn check(client: &Client, hooks: &[WantedHook]) -> Health {
         .await;
     let mut found = Vec::new();
     for hook in hooks {
-        found.push(find_hook(client, hook).await);
+        found.push(webhook_at(client, &hook.scope, &hook.url).await);
     }
     Health {
         version: version.map(|found| found.version),
@@ -146,55 +98,5 @@ pub async fn check(client: &Client, hooks: &[WantedHook]) -> Health {
         }),
         token,
         hooks: found,
-    }
-}
-
-async fn find_hook(client: &Client, wanted: &WantedHook) -> Result<HookFacts, ApiError> {
-    let id;
-    let path = match &wanted.scope {
-        HookScope::Group(group) => ["groups", group.as_str(), "hooks"].to_vec(),
-        HookScope::Project(project) => ["projects", project.as_str(), "hooks"].to_vec(),
-        HookScope::ProjectId(project) => {
-            id = project.to_string();
-            ["projects", id.as_str(), "hooks"].to_vec()
-        }
-        HookScope::Instance => vec!["hooks"],
-    };
-    let rows = client
-        .pages::<HookRow>(&Call::get("hooks", &path), MOST_HOOK_PAGES)
-        .await?
-        .rows;
-    let url = |text: &str| text.trim_end_matches('/').to_owned();
-    let found = rows
-        .into_iter()
-        .find(|row| url(&row.url) == url(&wanted.url));
-    Ok(HookFacts {
-        found: found.map(HookFound::from),
-    })
-}
-
-impl From<HookRow> for HookFound {
-    fn from(row: HookRow) -> Self {
-        let on = row
-            .more
-            .iter()
-            .filter(|(_, value)| **value == Value::Bool(true));
-        let events = on
-            .filter_map(|(name, _)| name.strip_suffix("_events").map(str::to_owned))
-            .collect();
-        let disabled = match (row.alert_status.as_deref(), row.disabled_until) {
-            (None | Some("executable"), None) => None,
-            (_, Some(until)) => Some(format!("until {until}")),
-            (Some(status), None) => Some(status.to_owned()),
-        };
-        Self {
-            id: row.id,
-            events,
-            disabled,
-            branch_filter: row.push_events_branch_filter,
-            tls_verified: row.enable_ssl_verification.unwrap_or(true),
-            signing_token: row.signing_token_present,
-            token: row.token_present,
-        }
     }
 }

@@ -41,6 +41,15 @@ pub struct OpenRequest {
     pub updated_at: Timestamp,
 }
 
+/// Rows of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// They.
+    pub rows: Vec<T>,
+    /// It was not too long to be read whole.
+    pub complete: bool,
+}
+
 /// A comment of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenNote {
@@ -143,7 +152,7 @@ pub async fn merge_request_now(
     }
 }
 
-/// Comments that people wrote on a merge request since a time, oldest first.
+/// Comments that people wrote on a merge request since a time, oldest first; of too many the newest.
 ///
 /// # Errors
 /// GitLab has no answer, or does not show them to our user.
@@ -152,15 +161,18 @@ pub async fn notes_since(
     project: ProjectId,
     iid: u64,
     since: Timestamp,
-) -> Result<Vec<SeenNote>, ApiError> {
+) -> Result<Listed<SeenNote>, ApiError> {
     let (id, iid) = (project.to_string(), iid.to_string());
     let path = ["projects", &id, "merge_requests", &iid, "notes"];
     let call = Call::get("notes", &path)
         .with("order_by", "created_at")
         .with("sort", "desc")
         .of(project);
-    let rows = client.pages::<NoteRow>(&call, MOST_PAGES).await?.rows;
-    let mut notes: Vec<SeenNote> = rows
+    // Newest first: what is older than the time need not be read.
+    let older = |row: &NoteRow| time(&row.created_at) < since;
+    let found = client.pages_until(&call, MOST_PAGES, older).await?;
+    let mut notes: Vec<SeenNote> = found
+        .rows
         .into_iter()
         .filter(|row| !row.system)
         .map(|row| SeenNote {
@@ -174,7 +186,10 @@ pub async fn notes_since(
         .filter(|note| note.created_at >= since)
         .collect();
     notes.sort_by_key(|note| note.id);
-    Ok(notes)
+    Ok(Listed {
+        rows: notes,
+        complete: found.complete,
+    })
 }
 
 /// The projects that a hook speaks for; none for a system hook, whose projects are too many to go through.
@@ -184,7 +199,11 @@ pub async fn notes_since(
 pub async fn projects_of(
     client: &Client,
     scope: &HookScope,
-) -> Result<Option<Vec<Project>>, ApiError> {
+) -> Result<Option<Listed<Project>>, ApiError> {
+    let one = |project| Listed {
+        rows: vec![project],
+        complete: true,
+    };
     match scope {
         HookScope::Group(group) => {
             let path = ["groups", group.as_str(), "projects"];
@@ -193,10 +212,13 @@ pub async fn projects_of(
                 .with("archived", "false")
                 .with("with_shared", "false");
             let found = client.pages::<ProjectRow>(&call, MOST_PAGES).await?;
-            Ok(Some(found.rows.into_iter().map(Project::from).collect()))
+            Ok(Some(Listed {
+                rows: found.rows.into_iter().map(Project::from).collect(),
+                complete: found.complete,
+            }))
         }
-        HookScope::Project(path) => Ok(Some(vec![client.project_by_path(path).await?])),
-        HookScope::ProjectId(id) => Ok(Some(vec![client.project(*id).await?])),
+        HookScope::Project(path) => Ok(Some(one(client.project_by_path(path).await?))),
+        HookScope::ProjectId(id) => Ok(Some(one(client.project(*id).await?))),
         HookScope::Instance => Ok(None),
     }
 }

@@ -1,4 +1,4 @@
-//! A hook as GitLab keeps it: whether it is called, which of its calls failed, and how they are had again.
+//! The log that GitLab keeps of a webhook's calls: which failed, and how they are had again.
 //!
 //! What a row of the log holds is GitLab's own word, asked for with our token at the configured address: it is taken in like a body that the hook's
 //! key verified, held against the same scope and redacted the same way. GitLab keeps rows for a week, and none for what it did not send at all: a
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_model::id::{HookName, InstanceName, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,59 +18,21 @@ use crate::api::or_default;
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::ApiError;
+use crate::hooks::{Owner, post};
 use crate::redact::Redaction;
 use crate::scope::{Accepted, HookScope, ScopeError};
 use crate::verify::{IDEMPOTENCY_KEY, VerifiedBody};
 
 /// Rows of a page: one can hold a whole body.
-const PER_PAGE: &str = "20";
-/// Bytes of a page that are taken.
-const MOST_PAGE: u64 = 128 << 20;
+const PER_PAGE: usize = 20;
+/// Bytes of an answer that are taken: the largest body fits, with its headers. A page that is larger is read row by row.
+const MOST_PAGE: u64 = 32 << 20;
+/// Bytes of bodies and headers that are held at a time.
+const MOST_HELD: usize = 32 << 20;
 /// Pages that are looked through.
 const MOST_PAGES: usize = 100;
-const MOST_HOOK_PAGES: usize = 10;
 /// GitLab sends no more than five again in a minute, for each user and project or group.
 pub const BETWEEN_RESENDS: Duration = Duration::from_secs(13);
-
-/// A hook that calls us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownHook {
-    /// GitLab's id.
-    pub id: u64,
-    /// Its address.
-    pub url: String,
-    /// Whether GitLab calls it.
-    pub state: HookState,
-    /// Kinds of events that it sends, such as `push` and `merge_requests`.
-    pub events: Vec<String>,
-    /// Only pushes of branches that fit are sent; empty: all.
-    pub branch_filter: String,
-}
-
-/// Whether GitLab calls a hook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HookState {
-    /// It does.
-    Enabled,
-    /// Not before a time, because calls failed.
-    Paused {
-        /// ISO 8601.
-        until: String,
-    },
-    /// No more, until a test succeeds or somebody switches it on.
-    Disabled,
-}
-
-impl HookState {
-    /// The word of metrics and messages.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::Paused { .. } => "paused",
-            Self::Disabled => "disabled",
-        }
-    }
-}
 
 /// A call that did not succeed.
 #[derive(Clone, Debug)]
@@ -92,6 +54,8 @@ pub struct FailedCalls {
     pub calls: Vec<FailedCall>,
     /// Nothing older was left out.
     pub complete: bool,
+    /// Those from here on were left out: all of them are too large to be held at once. The next look begins here.
+    pub rest_from: Option<Timestamp>,
 }
 
 /// Why a row of the log can't be taken in.
@@ -103,20 +67,6 @@ pub enum NotReadBack {
     /// It is not the hook's to tell of.
     #[error(transparent)]
     Scope(#[from] ScopeError),
-}
-
-#[derive(Deserialize)]
-struct HookRow {
-    id: u64,
-    url: String,
-    #[serde(default)]
-    alert_status: Option<String>,
-    #[serde(default)]
-    disabled_until: Option<String>,
-    #[serde(default, deserialize_with = "or_default")]
-    push_events_branch_filter: String,
-    #[serde(flatten)]
-    more: serde_json::Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -132,54 +82,6 @@ struct CallRow {
     created_at: String,
 }
 
-/// A path below `/groups/…/hooks` or `/projects/…/hooks`.
-struct Owner {
-    kind: &'static str,
-    name: String,
-}
-
-impl Owner {
-    fn of(scope: &HookScope) -> Option<Self> {
-        let (kind, name) = match scope {
-            HookScope::Group(path) => ("groups", path.clone()),
-            HookScope::Project(path) => ("projects", path.clone()),
-            HookScope::ProjectId(id) => ("projects", id.to_string()),
-            // System hooks keep no log that the API shows.
-            HookScope::Instance => return None,
-        };
-        Some(Self { kind, name })
-    }
-
-    fn path<'a>(&'a self, rest: &[&'a str]) -> Vec<&'a str> {
-        let mut path = vec![self.kind, self.name.as_str(), "hooks"];
-        path.extend(rest);
-        path
-    }
-}
-
-/// The hook of a scope whose address ends in `path`, such as `/hooks/gitlab/main/acme`; none: there is no such hook, or a system hook is meant.
-///
-/// # Errors
-/// GitLab has no answer, or does not show hooks to our user.
-pub async fn known_hook(
-    client: &Client,
-    scope: &HookScope,
-    path: &str,
-) -> Result<Option<KnownHook>, ApiError> {
-    let Some(owner) = Owner::of(scope) else {
-        return Ok(None);
-    };
-    let segments = owner.path(&[]);
-    let rows = client
-        .pages::<HookRow>(&Call::get("hooks", &segments), MOST_HOOK_PAGES)
-        .await?
-        .rows;
-    let found = rows
-        .into_iter()
-        .find(|row| row.url.trim_end_matches('/').ends_with(path));
-    Ok(found.map(KnownHook::from))
-}
-
 /// Calls of a hook that did not succeed, made at `since` or later.
 ///
 /// # Errors
@@ -190,22 +92,87 @@ pub async fn failed_calls(
     hook: u64,
     since: Timestamp,
 ) -> Result<FailedCalls, ApiError> {
-    let Some(owner) = Owner::of(scope) else {
+    // System hooks keep no log that the API shows.
+    if *scope == HookScope::Instance {
         return Ok(FailedCalls::default());
-    };
+    }
+    let owner = Owner::of(scope);
     let hook = hook.to_string();
     let segments = owner.path(&[&hook, "events"]);
-    let mut calls = BTreeMap::new();
+    let mut held = Held::new(since, MOST_HELD);
     let mut complete = true;
     // The log of a busy hook is long, and each row has a whole body: those that went well are not asked for. A GitLab that
     // does not know the filter lists all.
     for failure in ["client_failure", "server_failure"] {
-        complete &= listed(client, &segments, failure, since, &mut calls).await?;
+        complete &= listed(client, &segments, failure, &mut held).await?;
     }
     Ok(FailedCalls {
-        calls: calls.into_values().collect(),
+        calls: held.calls.into_values().collect(),
         complete,
+        rest_from: held.rest_from,
     })
+}
+
+/// Calls that are held: the oldest, as many as there is room for.
+struct Held {
+    since: Timestamp,
+    room: usize,
+    size: usize,
+    calls: BTreeMap<(Timestamp, u64), FailedCall>,
+    rest_from: Option<Timestamp>,
+}
+
+impl Held {
+    fn new(since: Timestamp, room: usize) -> Self {
+        Self {
+            since,
+            room,
+            size: 0,
+            calls: BTreeMap::new(),
+            rest_from: None,
+        }
+    }
+
+    /// Takes a row; true: it is older than what is looked for.
+    fn take(&mut self, row: CallRow) -> bool {
+        let Ok(at) = row.created_at.parse::<jiff::Timestamp>() else {
+            return false;
+        };
+        let at = Timestamp(u64::try_from(at.as_millisecond()).unwrap_or_default());
+        if at < self.since {
+            return true;
+        }
+        let left_out = self.rest_from.is_some_and(|rest| at >= rest);
+        if let Some(failed) = FailedCall::of(row, at).filter(|_| !left_out) {
+            self.size += failed.size();
+            if let Some(same) = self.calls.insert((at, failed.id), failed) {
+                self.size -= same.size();
+            }
+            self.leave_out();
+        }
+        false
+    }
+
+    /// Leaves the newest out until the rest fits. Those of the oldest moment stay, or the next look would begin where this one did.
+    fn leave_out(&mut self) {
+        while self.size > self.room {
+            let first = self.calls.first_key_value().map(|((at, _), _)| *at);
+            let Some(((at, _), call)) = self.calls.pop_last() else {
+                return;
+            };
+            if Some(at) == first {
+                self.calls.insert((at, call.id), call);
+                return;
+            }
+            self.size -= call.size();
+            self.rest_from = Some(at);
+        }
+        // All of one moment go together.
+        if let Some(rest) = self.rest_from {
+            let newer = self.calls.split_off(&(rest, 0));
+            self.size -= newer.values().map(FailedCall::size).sum::<usize>();
+        }
+    }
 }
 
 /// Reads one list, newest first; false: it is too long.
@@ -213,33 +180,67 @@ async fn listed(
     client: &Client,
     segments: &[&str],
     status: &str,
-    since: Timestamp,
-    calls: &mut BTreeMap<(Timestamp, u64), FailedCall>,
+    held: &mut Held,
 ) -> Result<bool, ApiError> {
-    for page in 1..=MOST_PAGES {
-        let page = page.to_string();
-        let call = Call::get("hook.events", segments)
-            .with("status", status)
-            .with("per_page", PER_PAGE)
-            .with("page", &page)
-            .at_most(MOST_PAGE);
-        let rows: Vec<CallRow> = client.now(&call).await?;
-        let mut last = rows.is_empty();
-        for row in rows {
-            let Ok(at) = row.created_at.parse::<jiff::Timestamp>() else {
+    for page in 0..MOST_PAGES {
+        let rows = match rows(client, segments, status, PER_PAGE, page).await {
+            Ok(rows) => rows,
+            Err(ApiError::TooLarge { .. }) => {
+                if one_by_one(client, segments, status, page, held).await? {
+                    return Ok(true);
+                }
                 continue;
-            };
-            let at = Timestamp(u64::try_from(at.as_millisecond()).unwrap_or_default());
-            last |= at < since;
-            if let Some(failed) = FailedCall::of(row, at).filter(|failed| failed.at >= since) {
-                calls.insert((at, failed.id), failed);
             }
+            Err(error) => return Err(error),
+        };
+        let mut last = rows.len() < PER_PAGE;
+        for row in rows {
+            last |= held.take(row);
         }
         if last {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Reads the rows of a page that is too large, each alone; true: the list ends here.
+async fn one_by_one(
+    client: &Client,
+    segments: &[&str],
+    status: &str,
+    page: usize,
+    held: &mut Held,
+) -> Result<bool, ApiError> {
+    let mut last = false;
+    for row in page * PER_PAGE..(page + 1) * PER_PAGE {
+        let rows = rows(client, segments, status, 1, row).await?;
+        last |= rows.is_empty();
+        for row in rows {
+            last |= held.take(row);
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// A page of this many rows, counted from 0.
+async fn rows(
+    client: &Client,
+    segments: &[&str],
+    status: &str,
+    per_page: usize,
+    page: usize,
+) -> Result<Vec<CallRow>, ApiError> {
+    let (per_page, page) = (per_page.to_string(), (page + 1).to_string());
+    let call = Call::get("hook.events", segments)
+        .with("status", status)
+        .with("per_page", &per_page)
+        .with("page", &page)
+        .at_most(MOST_PAGE);
+    client.now(&call).await
 }
 
 /// Has a call made again. The answer is only whether GitLab took the wish: what comes, comes by the hook.
@@ -262,64 +263,13 @@ pub async fn resend(
     .await
 }
 
-/// Has a test event sent; a success switches a hook on that was paused or disabled. `trigger` is GitLab's word, such as `push_events`.
-///
-/// # Errors
-/// GitLab has no answer, or refuses: for some triggers the project must have something to tell of.
-pub async fn test_hook(
-    client: &Client,
-    scope: &HookScope,
-    hook: u64,
-    trigger: &str,
-) -> Result<(), ApiError> {
-    let hook = hook.to_string();
-    post(client, "hook.test", scope, &[&hook, "test", trigger]).await
-}
-
-async fn post(
-    client: &Client,
-    class: &'static str,
-    scope: &HookScope,
-    rest: &[&str],
-) -> Result<(), ApiError> {
-    let Some(owner) = Owner::of(scope) else {
-        return Err(ApiError::NotFound(
-            "system hooks have no such call".to_owned(),
-        ));
-    };
-    let segments = owner.path(rest);
-    client
-        .send(&Call::new(Method::POST, class, &segments))
-        .await
-        .map(drop)
-}
-
-impl From<HookRow> for KnownHook {
-    fn from(row: HookRow) -> Self {
-        let events = row
-            .more
-            .iter()
-            .filter(|(_, value)| **value == Value::Bool(true))
-            .filter_map(|(name, _)| name.strip_suffix("_events").map(str::to_owned))
-            .collect();
-        let state = match (row.alert_status.as_deref(), row.disabled_until) {
-            (Some("disabled"), _) => HookState::Disabled,
-            (Some("temporarily_disabled"), Some(until)) => HookState::Paused { until },
-            // A GitLab that says only until when.
-            (None, Some(until)) => HookState::Paused { until },
-            _ => HookState::Enabled,
-        };
-        Self {
-            id: row.id,
-            url: row.url,
-            state,
-            events,
-            branch_filter: row.push_events_branch_filter,
-        }
-    }
-}
-
 impl FailedCall {
+    fn size(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+        self.body.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
+    }
+
     /// None: it succeeded.
     fn of(row: CallRow, at: Timestamp) -> Option<Self> {
         let status = match row.response_status {
@@ -384,4 +334,72 @@ fn is_whole(body: &[u8]) -> bool {
         oversize: bool,
     }
     serde_json::from_slice::<Kept>(body).is_ok_and(|kept| !kept.oversize) && body != b"{}"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn row(id: u64, second: u8, bytes: usize) -> CallRow {
+        let row = json!({
+            "id": id,
+            "request_data": { "x": "x".repeat(bytes - r#"{"x":""}"#.len()) },
+            "response_status": "500",
+            "created_at": format!("2026-11-25T10:00:{second:02}.000Z"),
+        });
+        serde_json::from_value(row).unwrap()
+    }
+
+    fn ids(held: &Held) -> Vec<u64> {
+        held.calls.values().map(|call| call.id).collect()
+    }
+
+    fn at(second: u8) -> Option<Timestamp> {
+        let text = format!("2026-11-25T10:00:{second:02}Z");
+        let at = text.parse::<jiff::Timestamp>().unwrap();
+        Some(Timestamp(at.as_millisecond().try_into().unwrap()))
+    }
+
+    #[test]
+    fn of_more_than_there_is_room_for_the_oldest_are_held_and_the_next_look_begins_at_the_rest() {
+        let mut held = Held::new(Timestamp(0), 100);
+        // Newest first, as GitLab lists them.
+        for (id, second) in [(5, 50), (4, 40), (3, 30), (2, 20), (1, 10)] {
+            assert!(!held.take(row(id, second, 40)));
+        }
+        assert_eq!((ids(&held), held.rest_from), (vec![1, 2], at(30)));
+        assert_eq!(held.size, 80);
+        // The second list begins at the newest again: it leaves no gap.
+        assert!(!held.take(row(6, 55, 10)));
+        assert!(!held.take(row(7, 15, 10)));
+        assert_eq!((ids(&held), held.rest_from), (vec![1, 7, 2], at(30)));
+        let mut next = Held::new(at(30).unwrap(), 100);
+        for (id, second) in [(5, 50), (4, 40), (3, 30)] {
+            assert!(!next.take(row(id, second, 40)));
+        }
+        assert!(next.take(row(2, 20, 40)), "it is older");
+        assert_eq!((ids(&next), next.rest_from), (vec![3, 4], at(50)));
+    }
+
+    #[test]
+    fn one_that_is_too_large_alone_is_held_nevertheless() {
+        let mut held = Held::new(Timestamp(0), 100);
+        held.take(row(3, 20, 40));
+        held.take(row(2, 10, 60));
+        held.take(row(1, 10, 150));
+        assert_eq!((ids(&held), held.rest_from), (vec![1, 2], at(20)));
+        assert_eq!(held.size, 210, "those of one moment go together");
+    }
+
+    #[test]
+    fn those_of_one_moment_are_left_out_together() {
+        let mut held = Held::new(Timestamp(0), 100);
+        for (id, second) in [(3, 20), (2, 20), (1, 10)] {
+            held.take(row(id, second, 40));
+        }
+        assert_eq!((ids(&held), held.rest_from), (vec![1], at(20)));
+        assert_eq!(held.size, 40);
+    }
 }

@@ -22,7 +22,8 @@
 //! | [`lookup`](mod@lookup) | answers to plugins |
 //! | [`status`], [`comment`](mod@comment) | what is written to GitLab |
 //! | [`deploy_token`] | credentials with which runs clone |
-//! | [`check`](mod@check) | what `penstock check` asks |
+//! | [`check`](mod@check), [`hooks`] | what `penstock check` asks; webhooks as GitLab keeps them |
+//! | [`heads`](mod@heads), [`hook_log`], [`told`], [`whereabouts`](mod@whereabouts) | what GitLab did not tell: where everything stands, which calls failed, what kept bodies told of |
 
 #![cfg_attr(
     test,
@@ -47,6 +48,7 @@ pub mod deploy_token;
 pub mod error;
 pub mod heads;
 pub mod hook_log;
+pub mod hooks;
 pub mod incoming;
 pub mod lookup;
 mod neutral;
@@ -55,11 +57,12 @@ mod payload;
 pub mod redact;
 pub mod scope;
 pub mod status;
+pub mod told;
 pub mod trust;
 pub mod verify;
 pub mod whereabouts;
 
-pub use check::{Health, HookFacts, HookFound, TokenFacts, TokenUser, WantedHook, check};
+pub use check::{Health, TokenFacts, TokenUser, WantedHook, check};
 pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
 pub use comment::{CommentOutcome, comment};
 pub use confirm::{
@@ -67,11 +70,11 @@ pub use confirm::{
 };
 pub use deploy_token::DeployToken;
 pub use error::{ActError, ApiError};
-pub use heads::{Heads, OpenRequest, SeenNote, heads, merge_request_now, notes_since, projects_of};
-pub use hook_log::{
-    BETWEEN_RESENDS, FailedCall, FailedCalls, HookState, KnownHook, NotReadBack, failed_calls,
-    known_hook, resend, test_hook,
+pub use heads::{
+    Heads, Listed, OpenRequest, SeenNote, heads, merge_request_now, notes_since, projects_of,
 };
+pub use hook_log::{BETWEEN_RESENDS, FailedCall, FailedCalls, NotReadBack, failed_calls, resend};
+pub use hooks::{HookState, TEST_EVENTS, Webhook, test_hook, webhook_at};
 pub use incoming::Incoming;
 pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};
@@ -81,5 +84,6 @@ pub use status::{
     HeadNow, HeadPipeline, MergeRequestNow, Placement, StatusOutcome, head_pipeline, placement,
     set_status,
 };
+pub use told::{note_of, tells_head, tells_of};
 pub use verify::{KeyError, Keys, VerifiedBody, VerifyError, screen, verify};
-pub use whereabouts::{BulkPush, FoundCommit, Sought, Whereabouts, tells_of, whereabouts};
+pub use whereabouts::{BulkPush, FoundCommit, MOST_REFS_TOLD, Sought, Whereabouts, whereabouts};

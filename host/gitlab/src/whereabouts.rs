@@ -1,28 +1,19 @@
-//! What GitLab can still say of a commit or a merge request whose event never came, and which deliveries tell of a commit.
+//! What GitLab can still say of a commit or a merge request whose event never came.
 
 use penstock_model::id::{CommitId, Timestamp};
 use penstock_model::scope::Project;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::api::or_default;
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::ApiError;
 
+/// GitLab sends no push event for a push of more refs than this.
+pub const MOST_REFS_TOLD: u64 = 3;
+
 /// Rows of a project's activity that are looked through.
 const MOST_ACTIVITY: &str = "100";
-
-/// Where an event names the commit that it is about.
-const HEADS: [&str; 7] = [
-    "/after",
-    "/checkout_sha",
-    "/object_attributes/last_commit/id",
-    "/object_attributes/commit_id",
-    "/object_attributes/sha",
-    "/merge_request/last_commit/id",
-    "/commit/id",
-];
 
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +33,7 @@ pub struct Whereabouts {
     pub commit: Option<FoundCommit>,
     /// Short names of branches and tags that hold it, at most a hundred. Of a merge request's head they are not asked for.
     pub refs: Vec<String>,
-    /// Pushes of several refs at once, newest first: GitLab tells of no push of more than three.
+    /// Pushes of more refs at once than GitLab tells of, newest first.
     pub bulk_pushes: Vec<BulkPush>,
 }
 
@@ -55,7 +46,7 @@ pub struct FoundCommit {
     pub message: String,
 }
 
-/// A push of several refs at once.
+/// A push of more refs at once than [`MOST_REFS_TOLD`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BulkPush {
     /// How many refs.
@@ -136,7 +127,8 @@ async fn bulk_pushes(client: &Client, project: &Project) -> Result<Vec<BulkPush>
         .of(project.id);
     let rows: Vec<ActivityRow> = shown(client.now(&call).await)?.unwrap_or_default();
     let found = rows.into_iter().filter_map(|row| {
-        let refs = row.push_data?.ref_count.filter(|count| *count > 1)?;
+        let refs = row.push_data?.ref_count;
+        let refs = refs.filter(|count| *count > MOST_REFS_TOLD)?;
         let at = row.created_at.parse::<jiff::Timestamp>().ok()?;
         Some(BulkPush {
             refs,
@@ -154,61 +146,5 @@ fn shown<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
         Err(ApiError::Refused { .. }) => Ok(None),
         Err(error) if error.is_denial() => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// The body of a webhook tells of a commit, as its head or among what was pushed. `commit` is an id or the beginning of one, in lower case.
-pub fn tells_of(body: &[u8], commit: &str) -> bool {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
-        return false;
-    };
-    let is = |value: Option<&Value>| {
-        value
-            .and_then(Value::as_str)
-            .is_some_and(|id| id.starts_with(commit))
-    };
-    let pushed = body.get("commits").and_then(Value::as_array);
-    HEADS.iter().any(|head| is(body.pointer(head)))
-        || is(body.get("commit"))
-        || pushed
-            .into_iter()
-            .flatten()
-            .any(|pushed| is(pushed.get("id")))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
-
-    fn check(body: Value, expect: bool) {
-        for commit in [SHA, &SHA[..7]] {
-            assert_eq!(
-                tells_of(body.to_string().as_bytes(), commit),
-                expect,
-                "{body}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_body_tells_of_the_commits_that_it_brings_and_not_of_those_that_it_replaces() {
-        check(json!({ "after": SHA }), true);
-        check(json!({ "after": "f00", "commits": [{ "id": SHA }] }), true);
-        check(
-            json!({ "object_attributes": { "last_commit": { "id": SHA } } }),
-            true,
-        );
-        check(
-            json!({ "merge_request": { "last_commit": { "id": SHA } } }),
-            true,
-        );
-        check(json!({ "before": SHA, "after": "f00" }), false);
-        check(json!({ "object_attributes": { "oldrev": SHA } }), false);
-        check(json!([SHA]), false);
-        assert!(!tells_of(b"{", SHA));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use penstock_gitlab::{Health, HookFacts, HookScope, WantedHook};
+use penstock_gitlab::{Health, HookScope, WantedHook, Webhook};
 use penstock_model::id::{PlaceName, TenantName};
 use penstock_model::pattern::Captures;
 use penstock_model::tenant::Place;
@@ -192,7 +192,12 @@ async fn gitlab(live: &Live) -> Vec<Finding> {
                     .remedy("set `public-url`, so that hooks can be looked for by their address"),
                 (_, Err(error)) => Finding::new(Verdict::Unknown, what, error.to_string())
                     .remedy(who_reads_hooks(&wanted.scope)),
-                (_, Ok(facts)) => of_hook(what, wanted, facts, !hook.signing_tokens.is_empty()),
+                (_, Ok(found)) => of_hook(
+                    what,
+                    wanted,
+                    found.as_ref(),
+                    !hook.signing_tokens.is_empty(),
+                ),
             });
         }
     }
@@ -269,8 +274,8 @@ fn of_instance(name: &str, health: &Health) -> Vec<Finding> {
 /// Events that a hook must send for the routes to mean anything.
 const EVENTS: [&str; 4] = ["push", "tag_push", "merge_requests", "note"];
 
-fn of_hook(what: String, wanted: &WantedHook, facts: &HookFacts, signs: bool) -> Finding {
-    let Some(found) = &facts.found else {
+fn of_hook(what: String, wanted: &WantedHook, found: Option<&Webhook>, signs: bool) -> Finding {
+    let Some(found) = found else {
         let place = match &wanted.scope {
             HookScope::Group(path) | HookScope::Project(path) => format!(" in `{path}`"),
             HookScope::ProjectId(id) => format!(" in project {id}"),
@@ -285,11 +290,11 @@ fn of_hook(what: String, wanted: &WantedHook, facts: &HookFacts, signs: bool) ->
             "add it{place}, with its token and push, tag push, merge request and comment events"
         ));
     };
-    if let Some(disabled) = &found.disabled {
+    if let Some(until) = found.state.stopped() {
         return Finding::new(
             Verdict::Bad,
             what,
-            format!("GitLab has disabled it: {disabled}"),
+            format!("GitLab has disabled it {until}"),
         )
         .remedy("send a test event from its page in GitLab; a success enables it again");
     }

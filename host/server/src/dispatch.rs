@@ -269,10 +269,8 @@ async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>,
         parsed,
         ..
     } = delivery;
-    if let Some(first) = found_before(host, delivery).await? {
-        return Err(NoRoute::Settled(format!(
-            "Penstock found this itself, as `{first}`, before it came"
-        )));
+    if let Some(why) = told_elsewhere(host, delivery).await? {
+        return Err(NoRoute::Settled(why));
     }
     if let Some(actor) = &parsed.actor {
         let own = instance
@@ -328,13 +326,9 @@ async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>,
     Ok(routes.into_iter().map(|route| route.name.clone()).collect())
 }
 
-/// The event of the host's own that told of the same before the webhook came.
-async fn found_before(host: &Host, delivery: &Delivery) -> Result<Option<DeliveryId>, NoRoute> {
-    if matches!(delivery.source, Source::Host(_)) {
-        return Ok(None);
-    }
-    let (stored, parsed) = (&delivery.stored, &delivery.parsed);
-    reconcile::found_before(host, &stored.key.instance, &stored.lane, parsed)
+/// Why another delivery is decided in the place of this one.
+async fn told_elsewhere(host: &Host, delivery: &Delivery) -> Result<Option<String>, NoRoute> {
+    reconcile::told_elsewhere(host, &delivery.stored, &delivery.parsed)
         .await
         .map_err(|error| NoRoute::Away {
             why: error.to_string(),

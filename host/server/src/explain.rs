@@ -19,7 +19,7 @@ use crate::plugins;
 use crate::text;
 use crate::trace;
 
-pub use self::absent::absent;
+pub use self::absent::{absent, of_unrecovered};
 pub use self::considered::{Considered, considered};
 pub use self::question::Question;
 

@@ -5,7 +5,7 @@ mod window;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use penstock_model::limits::Limits;
@@ -89,6 +89,15 @@ struct Request {
     result: String,
 }
 
+/// What was last seen in GitLab, by instance.
+#[derive(Default)]
+struct Seen {
+    /// States of hooks, by instance and hook.
+    hooks: BTreeMap<(String, String), String>,
+    /// What can't be made up for.
+    unrecovered: BTreeMap<String, usize>,
+}
+
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 type Seconds = Gauge<f64, AtomicU64>;
 
@@ -117,6 +126,8 @@ pub struct Metrics {
     reconciled: Family<Reconciled, Counter>,
     unrecovered: Family<OfInstance, Gauge>,
     hook_state: Family<HookState, Gauge>,
+    /// What the last round of this process saw.
+    seen: Mutex<Seen>,
     rendering: Mutex<()>,
 }
 
@@ -185,6 +196,7 @@ impl Metrics {
             reconciled: Family::default(),
             unrecovered: Family::default(),
             hook_state: Family::default(),
+            seen: Mutex::default(),
             rendering: Mutex::default(),
         };
         registry.register(
@@ -373,30 +385,33 @@ impl Metrics {
 
     /// How much the last round could not make up for.
     pub fn unrecovered(&self, instance: &str, count: usize) {
-        let labels = OfInstance {
-            instance: instance.to_owned(),
-        };
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.unrecovered.get_or_create(&labels).set(count);
+        self.seen().unrecovered.insert(instance.to_owned(), count);
     }
 
     /// The state that GitLab has a hook in.
-    pub fn hook(&self, instance: &str, hook: &str, now: &str) {
-        for state in ["enabled", "paused", "disabled", "missing", "unknown"] {
-            let labels = HookState {
-                instance: instance.to_owned(),
-                hook: hook.to_owned(),
-                state,
-            };
-            let is = i64::from(state == now);
-            self.hook_state.get_or_create(&labels).set(is);
-        }
+    pub fn hook(&self, instance: &str, hook: &str, state: &str) {
+        let of = (instance.to_owned(), hook.to_owned());
+        self.seen().hooks.insert(of, state.to_owned());
+    }
+
+    /// What was seen of hooks and of instances that are configured no more is forgotten. `hook`: by instance and hook.
+    pub fn only_configured(
+        &self,
+        instance: impl Fn(&str) -> bool,
+        hook: impl Fn(&str, &str) -> bool,
+    ) {
+        let mut seen = self.seen();
+        seen.unrecovered.retain(|of, _| instance(of));
+        seen.hooks.retain(|(of, name), _| hook(of, name));
     }
 
     /// This process reconciles no more, or not yet: what the last round of another saw, that one says.
     pub fn reconciles_no_more(&self) {
-        self.hook_state.clear();
-        self.unrecovered.clear();
+        *self.seen() = Seen::default();
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The OpenMetrics text.
@@ -414,6 +429,7 @@ impl Metrics {
             self.lane_age.get_or_create(&OfQueue { queue }).set(*age);
         }
         self.render_budgets(budgets);
+        self.render_seen();
         let set = |family: &Family<State, Gauge>, counts: &[(String, i64)]| {
             // A state that nothing is in any more is in no count: what was said of it before must not stand.
             family.clear();
@@ -431,6 +447,30 @@ impl Metrics {
         // Writing to a String can't fail; an error would only mean a shorter answer.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+
+    fn render_seen(&self) {
+        let seen = self.seen();
+        self.hook_state.clear();
+        self.unrecovered.clear();
+        for ((instance, hook), now) in &seen.hooks {
+            for state in ["enabled", "paused", "disabled", "missing", "unknown"] {
+                let labels = HookState {
+                    instance: instance.clone(),
+                    hook: hook.clone(),
+                    state,
+                };
+                let is = i64::from(state == now);
+                self.hook_state.get_or_create(&labels).set(is);
+            }
+        }
+        for (instance, count) in &seen.unrecovered {
+            let labels = OfInstance {
+                instance: instance.clone(),
+            };
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.unrecovered.get_or_create(&labels).set(count);
+        }
     }
 
     fn render_budgets(&self, budgets: &[Budget]) {
@@ -519,6 +559,29 @@ mod tests {
         for family in ["penstock_hook_state{", "penstock_unrecovered{"] {
             assert!(!text.contains(family), "{text}");
         }
+    }
+
+    #[test]
+    fn what_leaves_the_configuration_leaves_the_metrics() {
+        let metrics = Metrics::new();
+        for (instance, hook) in [("main", "acme"), ("main", "old"), ("gone", "acme")] {
+            metrics.hook(instance, hook, "disabled");
+            metrics.unrecovered(instance, 1);
+        }
+        metrics.only_configured(|it| it == "main", |of, hook| (of, hook) == ("main", "acme"));
+        let text = metrics.render(&Standing::default(), &[]);
+        let lines = |family: &str| {
+            let all = text.lines().filter(|line| line.starts_with(family));
+            all.filter(|line| line.ends_with(" 1")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines("penstock_hook_state{"),
+            [r#"penstock_hook_state{instance="main",hook="acme",state="disabled"} 1"#]
+        );
+        assert_eq!(
+            lines("penstock_unrecovered{"),
+            [r#"penstock_unrecovered{instance="main"} 1"#]
+        );
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! left no trace is found by comparing what is there with what was decided. One process does it at a time; all its calls give way to everything else.
 //! What it can't make up for it says, in the log, in the metrics and in the store.
 
+mod calls;
 mod comments;
 mod hooks;
 mod known;
 mod late;
+mod lost;
 mod round;
 mod sweep;
 mod unsettled;
@@ -19,10 +21,9 @@ use std::time::{Duration, Instant};
 use penstock_model::id::{InstanceName, ProjectId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-pub use self::hooks::{HookReport, hook_mark};
 pub use self::known::decided_head;
-pub use self::late::{FoundLately, found_before, stands_for};
-pub use self::round::lost_mark;
+pub use self::late::{FoundLately, stands_for, told_elsewhere};
+pub use self::lost::{Unrecovered, unrecovered};
 
 use self::round::Round;
 use self::unsettled::{Due, Rounds, Unsettled};
@@ -116,6 +117,14 @@ async fn work(host: &Arc<Host>, memory: &mut Memory) -> Duration {
     memory
         .unsettled
         .only_instances(|name| live.instance(name).is_some());
+    host.metrics.only_configured(
+        |name| live.config.gitlab.iter().any(|it| it.name.as_str() == name),
+        |name, hook| {
+            let mut all = live.config.gitlab.iter();
+            let of = all.find(|it| it.name.as_str() == name);
+            of.is_some_and(|it| it.hooks.iter().any(|it| it.name.as_str() == hook))
+        },
+    );
     let due = |memory: &Memory| {
         let something = !memory.unsettled.is_empty();
         let now = Instant::now();

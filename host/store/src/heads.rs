@@ -414,6 +414,39 @@ impl Store {
         .await
     }
 
+    /// The same, of deliveries that came by a webhook and of which something was decided, or tried in vain; with their ids.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn notes_decided(
+        &self,
+        instance: &InstanceName,
+        project: &KnownProject,
+        subject: &str,
+        since: Timestamp,
+    ) -> Result<Vec<(DeliveryId, Vec<u8>)>, StoreError> {
+        let (instance, project, subject) = (instance.clone(), project.clone(), subject.to_owned());
+        self.read(move |tx| {
+            let rows = tx.query(
+                "SELECT d.id, b.content FROM deliveries d JOIN blobs b ON b.digest = d.body WHERE d.instance = ?1 AND d.project = ?2 \
+                 AND d.project_path = ?3 AND d.subject = ?4 AND d.kind = 'note' AND d.received_at >= ?5 AND d.hook <> ?6 \
+                 AND d.outcome IN ('decided', 'failed', 'dead') ORDER BY d.seq",
+                params![
+                    instance.as_str(),
+                    project.id.0,
+                    project.path.as_str(),
+                    subject.as_str(),
+                    since,
+                    host_hook().as_str()
+                ],
+            )?;
+            rows.into_iter()
+                .map(|mut row| Ok((DeliveryId::new(row.text()?), blob::unpack(&row.bytes()?)?)))
+                .collect()
+        })
+        .await
+    }
+
     /// Projects of an instance that something was decided about.
     ///
     /// # Errors

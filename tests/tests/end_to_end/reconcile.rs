@@ -1,5 +1,7 @@
 //! What GitLab did not tell is made up for.
 
+use std::time::Duration;
+
 use penstock_doubles::gitlab::{Access, Break, Fault, Hook, Proposal, Push, Trigger};
 use penstock_tests::manifest::short_lived;
 use penstock_tests::scene::{FORK, PROJECT};
@@ -264,6 +266,189 @@ async fn what_can_t_be_seen_is_said() {
     let state = r#"penstock_hook_state{instance="main",hook="acme",state="unknown"} 1"#;
     let (_, text) = scene.penstock.get("/metrics").await.unwrap();
     assert!(text.lines().any(|line| line == state), "{text}");
+    // Whoever asks why nothing came is told.
+    let head = scene.gitlab.edit(|world| world.commit_id(PROJECT, "main"));
+    let what = format!("{PROJECT}@{}", head.unwrap());
+    let told = scene.penstock.command(&["explain", &what]).await.json();
+    let lost = told["findings"].as_array().unwrap().iter().any(|it| {
+        let detail = it["detail"].as_str().unwrap();
+        detail.contains("can't be made up for: calls of the hook `acme`")
+    });
+    assert!(lost, "{told:#}");
+}
+
+#[tokio::test]
+async fn a_comment_that_was_edited_before_it_was_found_is_not_lost_silently() {
+    let mut scene = eager("edited-comment").start().await;
+    drop(scene.gitlab.push(push("topic", "one")));
+    let opened = scene
+        .gitlab
+        .propose(Proposal::new(PROJECT, "topic", "alice"));
+    scene.send_one(&opened).await;
+    a_round(&scene).await;
+    const UNRECOVERED: &str = r#"penstock_unrecovered{instance="main"}"#;
+    let before = figure(&scene, UNRECOVERED).await.unwrap();
+    let comment = scene
+        .gitlab
+        .comment(PROJECT, opened.number, "alice", "/test");
+    // Edited a while later: what it said first is nowhere any more.
+    scene.gitlab.advance(Duration::from_secs(2));
+    drop(
+        scene
+            .gitlab
+            .edit_comment(PROJECT, opened.number, comment.number, "/deploy"),
+    );
+    until("the comment, told of", async || {
+        let count = figure(&scene, UNRECOVERED).await;
+        count.filter(|count| *count > before)
+    })
+    .await;
+    a_round(&scene).await;
+    a_round(&scene).await;
+    let lost = Some(before + 1.0);
+    assert_eq!(figure(&scene, UNRECOVERED).await, lost, "told of once only");
+    scene.penstock.kill9();
+    scene.penstock.restart().await;
+    a_round(&scene).await;
+    assert_eq!(figure(&scene, UNRECOVERED).await, lost, "forgotten");
+    let logs = scene.penstock.logs();
+    let said = format!(
+        "comment {} of `{PROJECT}!{}`",
+        comment.number, opened.number
+    );
+    assert!(logs.contains(&said), "{logs}");
+    assert!(listed(&scene, "note").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_comment_whose_webhook_comes_while_it_is_found_is_decided_once() {
+    let mut scene = eager("raced-comment").start().await;
+    drop(scene.gitlab.push(push("topic", "one")));
+    let opened = scene
+        .gitlab
+        .propose(Proposal::new(PROJECT, "topic", "alice"));
+    scene.send_one(&opened).await;
+    a_round(&scene).await;
+    let comment = scene
+        .gitlab
+        .comment(PROJECT, opened.number, "alice", "/test");
+    let sent = scene.send_one(&comment).await;
+    let decided = scene.outcome(&sent, "decided").await;
+    assert_eq!(decided["runs"][0]["pipeline"], "asked", "{decided:#}");
+    scene.settled().await;
+    let runs = scene.runs().await.len();
+    scene.penstock.terminate().await;
+    // As a look saw it that asked the store just before the webhook came: the comment is new, and no delivery tells of it.
+    let store = rusqlite::Connection::open(scene.store_path()).unwrap();
+    let hour = 3_600_000;
+    for (change, expect) in [
+        (
+            format!(
+                "UPDATE marks SET value = CAST(value AS INTEGER) - {hour} WHERE name LIKE 'comments/%'"
+            ),
+            2,
+        ),
+        (
+            format!(
+                "UPDATE deliveries SET received_at = received_at - 2 * {hour} WHERE id = '{sent}'"
+            ),
+            1,
+        ),
+    ] {
+        let changed = store.execute(&change, []).unwrap();
+        assert!((1..=expect).contains(&changed), "{change}: {changed}");
+    }
+    drop(store);
+    scene.penstock.restart().await;
+    let found = until("the comment, found", async || {
+        let notes = listed(&scene, "note").await;
+        let mut ids = notes.iter().filter_map(|it| it["delivery"].as_str());
+        ids.find(|id| id.starts_with("found-note:"))
+            .map(str::to_owned)
+    })
+    .await;
+    let unrouted = scene.outcome(&found, "unrouted").await;
+    let why = unrouted["delivery"]["why"].as_str().unwrap();
+    assert!(why.contains(&sent), "{why}");
+    scene.settled().await;
+    assert_eq!(scene.runs().await.len(), runs, "decided twice");
+}
+
+#[tokio::test]
+async fn what_must_be_sent_again_is_sent_once_and_no_faster_than_gitlab_takes_it() {
+    let mut scene = eager("resend").prepare().await;
+    let mut lost = Vec::new();
+    for branch in ["one", "two", "three"] {
+        let change = scene.gitlab.push(push(branch, branch));
+        change.send().await;
+        lost.push(change);
+    }
+    scene.gitlab.edit(|world| world.forget_keys(scene.hook));
+    scene.penstock.restart().await;
+    let resends = || scene.gitlab.calls_to("POST", "/resend");
+    until("the first", async || (!resends().is_empty()).then_some(())).await;
+    // Somebody else had calls sent again too.
+    let refused = Fault::new("POST", "/resend", Break::Status(429));
+    scene.gitlab.order(refused.times(1));
+    for change in &lost {
+        scene.status(&change.commit, "build", "failed").await;
+    }
+    let made = resends();
+    let paths: Vec<&str> = made.iter().map(|call| call.path.as_str()).collect();
+    assert_eq!(paths.len(), 4, "{paths:?}");
+    assert_eq!(paths[1], paths[2], "the refused one is tried again");
+    assert_ne!(paths[0], paths[1], "what was sent again is not, once more");
+    assert_ne!(paths[2], paths[3]);
+    for pair in made.windows(2) {
+        let pause = pair[1].at.duration_since(pair[0].at);
+        assert!(pause.as_secs() >= 12, "{pause:?} between two of {paths:?}");
+    }
+    scene.settled().await;
+    assert_eq!(scene.runs().await.len(), lost.len());
+    assert_eq!(listed(&scene, "push").await.len(), lost.len());
+    assert!(listed(&scene, "sweep").await.is_empty());
+}
+
+#[tokio::test]
+async fn branches_and_tags_that_went_unseen_are_swept_and_start_nothing() {
+    let scene = eager("deleted").start().await;
+    let branch = scene.gitlab.push(push("topic", "one"));
+    scene.send_one(&branch).await;
+    scene.status(&branch.commit, "build", "failed").await;
+    let tag = scene
+        .gitlab
+        .tag(PROJECT, "v1", &branch.commit, None, "alice");
+    scene.send_one(&tag).await;
+    until("its run", async || {
+        (scene.runs().await.len() == 2).then_some(())
+    })
+    .await;
+    a_round(&scene).await;
+    assert!(listed(&scene, "sweep").await.is_empty());
+
+    drop(scene.gitlab.delete_branch(PROJECT, "topic", "alice"));
+    drop(scene.gitlab.delete_tag(PROJECT, "v1", "alice"));
+    let swept = until("both, swept", async || {
+        let sweeps = listed(&scene, "sweep").await;
+        let decided = sweeps.iter().all(|it| it["outcome"] == "decided");
+        (sweeps.len() == 2 && decided).then_some(sweeps)
+    })
+    .await;
+    for sweep in &swept {
+        let id = sweep["delivery"].as_str().unwrap();
+        let explained = scene.penstock.command(&["explain", id]).await.json();
+        assert!(explained["routes"][0]["commit"].is_null(), "{explained:#}");
+        assert_eq!(explained["runs"].as_array().map(Vec::len), Some(0));
+    }
+    a_round(&scene).await;
+    assert_eq!(listed(&scene, "sweep").await.len(), 2, "once each");
+    assert_eq!(scene.runs().await.len(), 2);
+
+    // There again, at another commit: that is one difference more, and one run.
+    let again = scene.gitlab.push(push("topic", "two"));
+    scene.status(&again.commit, "build", "failed").await;
+    assert_eq!(listed(&scene, "sweep").await.len(), 3);
+    assert_eq!(scene.runs().await.len(), 3);
 }
 
 #[tokio::test]
@@ -499,9 +684,10 @@ async fn webhooks_of_projects_are_looked_at_where_the_group_has_none() {
         .map(|(_, key)| format!("whsec_{key}"))
         .unwrap();
     let url = scene.hook_url("each");
-    scene.gitlab.edit(|world| {
+    let web = scene.gitlab.edit(|world| {
         world.hook(Hook::project(PROJECT, &url).signing_token(&key));
         world.remove_hook(scene.hook);
+        world.project_id("acme/web")
     });
     let mut lost = Vec::new();
     for branch in ["one", "two", "three", "four"] {
@@ -524,6 +710,19 @@ async fn webhooks_of_projects_are_looked_at_where_the_group_has_none() {
         .await;
     }
     assert!(listed(&scene, "sweep").await.is_empty());
+    // One that is shown does not hide that others are not.
+    let hidden = format!("/projects/{web}/hooks");
+    scene
+        .gitlab
+        .order(Fault::new("GET", &hidden, Break::Status(403)));
+    until("the others, named", async || {
+        let logs = scene.penstock.logs();
+        let named = "does not show the webhooks of `acme/web` to Penstock's user";
+        logs.lines()
+            .any(|line| line.contains("`each`") && line.contains(named))
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

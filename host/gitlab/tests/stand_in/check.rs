@@ -29,13 +29,13 @@ async fn version_user_token_and_hooks_are_told() {
         (token.scopes, token.active, token.expires_at),
         (vec!["api".to_owned()], true, None)
     );
-    let hook = found.hooks[0].as_ref().unwrap().found.as_ref().unwrap();
+    let hook = found.hooks[0].as_ref().unwrap().as_ref().unwrap();
     assert_eq!((hook.id, hook.signing_token), (scene.hook, Some(true)));
     assert!(
         hook.events.iter().any(|event| event == "merge_requests"),
         "{hook:?}"
     );
-    assert!(found.hooks[1].as_ref().unwrap().found.is_none());
+    assert!(found.hooks[1].as_ref().unwrap().is_none());
 }
 
 #[tokio::test]

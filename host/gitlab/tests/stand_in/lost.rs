@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use penstock_doubles::gitlab::{Access, Hook, Proposal};
+use penstock_doubles::gitlab::{Access, Hook, ProjectSeed, Proposal, Trigger};
 use penstock_gitlab::{
-    HookScope, HookState, NotReadBack, Redaction, failed_calls, heads, known_hook, notes_since,
-    projects_of, resend, test_hook,
+    HookScope, HookState, NotReadBack, Redaction, failed_calls, heads, notes_since, projects_of,
+    resend, test_hook, webhook_at,
 };
 use penstock_model::id::Timestamp;
 
@@ -18,7 +18,7 @@ async fn a_call_that_failed_is_read_back_under_the_id_that_it_would_have_had() {
     let scene = Scene::new().await;
     let change = scene.push(API, "feature", "alice");
     let sent = change.send().await;
-    let found = known_hook(&scene.client, &scope(), PATH)
+    let found = webhook_at(&scene.client, &scope(), PATH)
         .await
         .unwrap()
         .unwrap();
@@ -98,7 +98,7 @@ async fn a_paused_hook_is_told_of_and_can_be_tested() {
     for branch in ["a", "b", "c", "d"] {
         scene.push(API, branch, "alice").send().await;
     }
-    let found = known_hook(&scene.client, &scope(), PATH)
+    let found = webhook_at(&scene.client, &scope(), PATH)
         .await
         .unwrap()
         .unwrap();
@@ -127,30 +127,30 @@ async fn a_hook_is_found_by_the_end_of_its_address_and_only_in_its_scope() {
     let project = HookScope::Project(API.to_owned());
     let path = "/hooks/gitlab/main/api";
     assert!(
-        known_hook(&scene.client, &project, path)
+        webhook_at(&scene.client, &project, path)
             .await
             .unwrap()
             .is_some()
     );
     assert!(
-        known_hook(&scene.client, &scope(), path)
+        webhook_at(&scene.client, &scope(), path)
             .await
             .unwrap()
             .is_none()
     );
     let by_id = HookScope::ProjectId(scene.project(API));
     assert!(
-        known_hook(&scene.client, &by_id, path)
+        webhook_at(&scene.client, &by_id, path)
             .await
             .unwrap()
             .is_some()
     );
-    assert!(
-        known_hook(&scene.client, &HookScope::Instance, path)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    let url = "http://127.0.0.1:9/deep/hooks/gitlab/main/api";
+    let found = webhook_at(&scene.client, &by_id, url).await.unwrap();
+    assert_eq!(found.unwrap().url, url);
+    let other = "http://127.0.0.1:9/hooks/gitlab/main/api";
+    let found = webhook_at(&scene.client, &by_id, other).await.unwrap();
+    assert_eq!(found, None);
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn the_hooks_of_a_group_are_its_owners_alone() {
         world.member("acme", "project_1_bot_penstock", Access::Maintainer);
     })
     .await;
-    let denied = known_hook(&scene.client, &scope(), PATH).await.unwrap_err();
+    let denied = webhook_at(&scene.client, &scope(), PATH).await.unwrap_err();
     assert!(denied.is_denial(), "{denied}");
 }
 
@@ -188,6 +188,8 @@ async fn heads_are_those_of_now() {
     let notes = notes_since(&scene.client, project, opened.number, since)
         .await
         .unwrap();
+    assert!(notes.complete);
+    let notes = notes.rows;
     assert_eq!(notes.len(), 1);
     assert_eq!(notes[0].text, "/test");
     assert_eq!(notes[0].author, scene.user("rita"));
@@ -196,13 +198,86 @@ async fn heads_are_those_of_now() {
         notes_since(&scene.client, project, opened.number, later)
             .await
             .unwrap()
+            .rows
             .is_empty()
     );
 
     let projects = projects_of(&scene.client, &scope()).await.unwrap().unwrap();
-    assert!(projects.iter().any(|it| it.path.as_str() == API));
+    assert!(projects.complete);
+    assert!(projects.rows.iter().any(|it| it.path.as_str() == API));
     assert_eq!(
         projects_of(&scene.client, &HookScope::Instance).await,
         Ok(None)
     );
+}
+
+#[tokio::test]
+async fn a_log_of_large_bodies_is_read_a_part_at_a_time() {
+    let scene = Scene::new().await;
+    // Three of them are more than one answer may have, and more than is held at once.
+    let body = format!(r#"{{"object_kind":"push","x":"{}"}}"#, "x".repeat(12 << 20));
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        scene.gitlab.advance(Duration::from_secs(1));
+        let logged = |world: &mut penstock_doubles::gitlab::World| {
+            world.log_failure(scene.hook, Trigger::Push, body.as_bytes())
+        };
+        all.push(scene.gitlab.edit(logged));
+    }
+    let (mut since, mut seen) = (Timestamp(0), Vec::new());
+    loop {
+        let failed = failed_calls(&scene.client, &scope(), scene.hook, since)
+            .await
+            .unwrap();
+        assert!(failed.complete && failed.calls.len() <= 2);
+        seen.extend(failed.calls.iter().map(|call| call.id));
+        match failed.rest_from {
+            Some(rest) => since = rest,
+            None => break,
+        }
+    }
+    assert_eq!(seen, all);
+}
+
+#[tokio::test]
+async fn a_list_of_comments_that_is_too_long_says_so() {
+    let scene = Scene::new().await;
+    let opened = {
+        let _ = scene.push(API, "feature", "alice");
+        scene.gitlab.propose(Proposal::new(API, "feature", "alice"))
+    };
+    let project = scene.project(API);
+    let _ = scene.gitlab.comment(API, opened.number, "rita", "first");
+    let notes = notes_since(&scene.client, project, opened.number, Timestamp(0));
+    assert!(notes.await.unwrap().complete);
+    scene.gitlab.advance(Duration::from_secs(3600));
+    let later = Timestamp::now().plus(Duration::from_secs(1800));
+    for _ in 0..3_000 {
+        let _ = scene.gitlab.comment(API, opened.number, "rita", "more");
+    }
+    let notes = notes_since(&scene.client, project, opened.number, Timestamp(0));
+    let notes = notes.await.unwrap();
+    assert!(!notes.complete, "the first is cut off");
+    assert_eq!(notes.rows.len(), 3_000);
+    let _ = scene.gitlab.comment(API, opened.number, "rita", "most");
+    scene.gitlab.advance(Duration::from_secs(3600));
+    let _ = scene.gitlab.comment(API, opened.number, "rita", "last");
+    let newest = later.plus(Duration::from_secs(3600));
+    let notes = notes_since(&scene.client, project, opened.number, newest);
+    let notes = notes.await.unwrap();
+    assert!(notes.complete, "what is older was not looked for");
+    assert_eq!(notes.rows.len(), 1);
+}
+
+#[tokio::test]
+async fn a_group_with_too_many_projects_says_so() {
+    let scene = Scene::with(|world| {
+        for count in 0..3_000 {
+            world.project(ProjectSeed::new(&format!("acme/p{count}")));
+        }
+    })
+    .await;
+    let listed = projects_of(&scene.client, &scope()).await.unwrap().unwrap();
+    assert!(!listed.complete);
+    assert_eq!(listed.rows.len(), 3_000);
 }

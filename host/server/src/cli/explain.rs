@@ -16,10 +16,11 @@ use super::replay::Again;
 use super::{Shared, load, output};
 use crate::check::Finding;
 use crate::config::Config;
-use crate::explain::{self, Considered, Question, absent, considered};
+use crate::explain::{self, Considered, Question, absent, considered, of_unrecovered};
 use crate::host::target;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::reconcile::unrecovered;
 
 /// Deliveries of a project that are looked through, from the newest.
 const LOOKED_THROUGH: u32 = 1_000;
@@ -174,7 +175,16 @@ impl About {
         // What stands in the way is worth telling where nothing came, or all that came started nothing.
         let findings = if told.iter().all(|it| it.runs == 0) {
             let live = Live::new(Arc::new(config), None, &Arc::new(Metrics::new())).await?;
-            absent(&live, self.instance.as_ref(), &self.project, &self.sought).await
+            let instance = self.instance.as_ref();
+            let mut all = absent(&live, instance, &self.project, &self.sought).await;
+            let asked = |name: &&InstanceName| instance.is_none_or(|it| it == *name);
+            let names = live.config.gitlab.iter().map(|config| &config.name);
+            for name in names.filter(asked) {
+                if let Some(found) = unrecovered(store, name).await? {
+                    all.extend(of_unrecovered(name, &self.project, &found));
+                }
+            }
+            all
         } else {
             Vec::new()
         };

@@ -3,21 +3,22 @@
 //! Reads the configuration and asks GitLab as it is now. Decides nothing and changes nothing.
 
 use penstock_gitlab::{
-    ApiError, BulkPush, HookFacts, HookScope, Sought, WantedHook, Whereabouts, whereabouts,
+    ApiError, HookScope, MOST_REFS_TOLD, Sought, WantedHook, Webhook, Whereabouts, whereabouts,
 };
 use penstock_model::id::InstanceName;
 
 use crate::check::{Finding, Verdict, wanted_hook, who_reads_hooks};
 use crate::config::{GitlabConfig, HookConfig};
 use crate::live::{Instance, Live, scope};
+use crate::reconcile::Unrecovered;
 use crate::text;
 
 /// Words in a commit's message by which plugins skip, as far as they follow the custom.
 const SKIPS: [&str; 4] = ["[skip ci]", "[ci skip]", "[skip tkn]", "[tkn skip]"];
-/// GitLab sends no push event for a push of more refs than this.
-const MOST_REFS: u64 = 3;
 /// Pushes of many refs that are told of.
 const BULK_TOLD: usize = 3;
+/// Things that could not be made up for that are told of.
+const LOST_TOLD: usize = 10;
 
 /// Goes through everything that could stand in the way of an event about something in a project; of one instance, or of all.
 pub async fn absent(
@@ -96,6 +97,32 @@ fn of_tenant(live: &Live, project: &str, sought: &Sought) -> Finding {
     )
 }
 
+/// What reconciling could not make up for: what names the project first.
+pub fn of_unrecovered(instance: &InstanceName, project: &str, found: &Unrecovered) -> Vec<Finding> {
+    let named = format!("`{project}");
+    let (of_project, others): (Vec<&String>, Vec<&String>) =
+        found.all.iter().partition(|what| what.contains(&named));
+    let what = format!("what `{instance}` did not tell");
+    let mut all: Vec<Finding> = of_project
+        .into_iter()
+        .chain(others)
+        .take(LOST_TOLD)
+        .map(|lost| {
+            let detail = format!("can't be made up for: {lost}");
+            Finding::new(Verdict::Unknown, what.clone(), detail)
+        })
+        .collect();
+    if let Some(more) = found.all.len().checked_sub(LOST_TOLD + 1) {
+        let detail = format!(
+            "{} other things could not be made up for at {}; the log names them",
+            more + 1,
+            text::time(found.at)
+        );
+        all.push(Finding::new(Verdict::Unknown, what, detail));
+    }
+    all
+}
+
 /// By a path alone nobody can say whether it is the project of an id.
 fn speaks(hook: &HookConfig, project: &str) -> bool {
     let scope = scope(&hook.scope);
@@ -135,19 +162,19 @@ async fn of_hooks(
                 .remedy("set `public-url`, so that hooks can be looked for by their address"),
             (_, Err(error)) => Finding::new(Verdict::Unknown, what, error.to_string())
                 .remedy(who_reads_hooks(&wanted.scope)),
-            (_, Ok(facts)) => of_hook(what, wanted, facts, sought),
+            (_, Ok(found)) => of_hook(what, wanted, found.as_ref(), sought),
         }
     })
     .collect()
 }
 
-fn of_hook(what: String, wanted: &WantedHook, facts: &HookFacts, sought: &Sought) -> Finding {
-    let Some(found) = &facts.found else {
+fn of_hook(what: String, wanted: &WantedHook, found: Option<&Webhook>, sought: &Sought) -> Finding {
+    let Some(found) = found else {
         let detail = format!("GitLab has no webhook with the address {}", wanted.url);
         return Finding::new(Verdict::Bad, what, detail).remedy("add the webhook in GitLab");
     };
-    if let Some(disabled) = &found.disabled {
-        let detail = format!("GitLab has disabled it: {disabled}");
+    if let Some(until) = found.state.stopped() {
+        let detail = format!("GitLab has disabled it {until}");
         return Finding::new(Verdict::Bad, what, detail)
             .remedy("see in GitLab why its calls failed, then send a test event from its page; a success enables it again");
     }
@@ -200,17 +227,16 @@ fn of_gitlab(name: &str, sought: &Sought, found: Result<Whereabouts, ApiError>) 
             ),
         ));
     }
-    let many = |push: &&BulkPush| push.refs > MOST_REFS;
-    for push in found.bulk_pushes.iter().filter(many).take(BULK_TOLD) {
+    for push in found.bulk_pushes.iter().take(BULK_TOLD) {
         let detail = format!(
-            "`{}` pushed {} refs at once at {}; GitLab sends no event for a push of more than {MOST_REFS}",
+            "`{}` pushed {} refs at once at {}; GitLab sends no event for a push of more than {MOST_REFS_TOLD}",
             push.by,
             push.refs,
             text::time(push.at)
         );
         all.push(
             Finding::new(Verdict::Unknown, what.clone(), detail)
-                .remedy("if it was this one: push the refs again, three at a time at most"),
+                .remedy("if it was this one: push the refs again, a few at a time"),
         );
     }
     all
@@ -241,5 +267,32 @@ fn of_sought(what: &str, sought: &Sought, found: &Whereabouts) -> Finding {
         (Sought::MergeRequest(iid), Some(commit)) => {
             Finding::new(Verdict::Good, what, format!("!{iid} is at {}", commit.id))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_model::id::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_was_lost_of_the_project_is_told_of_first_and_all_is_counted() {
+        let mut all: Vec<String> = (0..20).map(|count| format!("`acme/web` {count}")).collect();
+        all.push("comment 7 of `acme/api!4` was edited".to_owned());
+        let found = Unrecovered {
+            all,
+            at: Timestamp(0),
+        };
+        let told = of_unrecovered(&"main".into(), "acme/api", &found);
+        assert_eq!(told.len(), LOST_TOLD + 1);
+        assert!(told[0].detail.contains("comment 7"), "{told:?}");
+        let last = &told[LOST_TOLD].detail;
+        assert!(last.starts_with("11 other things"), "{last}");
+        let few = Unrecovered {
+            all: vec!["a".to_owned()],
+            at: Timestamp(0),
+        };
+        assert_eq!(of_unrecovered(&"main".into(), "acme/api", &few).len(), 1);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use penstock_gitlab::{OpenRequest, SeenNote, notes_since};
+use penstock_gitlab::{OpenRequest, SeenNote, note_of, notes_since};
 use penstock_model::admit::ProjectOf;
 use penstock_model::event::{EventKind, Note, NoteTarget};
 use penstock_model::host_event::{HostEvent, Suspect};
@@ -14,10 +14,10 @@ use penstock_model::id::{RefName, Timestamp};
 use penstock_model::lane::{Lane, Subject};
 use penstock_model::scope::Trust;
 use penstock_store::{KnownProject, NewHostEvent};
-use serde::Deserialize;
 
 use super::late::{KNOWN_EVERYWHERE, host_note_id};
 use super::round::{Cut, Round};
+use crate::text;
 
 /// Deliveries of a comment may have come a little before GitLab's time of it.
 const SKEW: Duration = Duration::from_secs(10 * 60);
@@ -25,7 +25,7 @@ const SKEW: Duration = Duration::from_secs(10 * 60);
 impl Round<'_> {
     /// Looks through the comments of a project's open merge requests since the last look. At the first one nothing was missed.
     pub(super) async fn comments(
-        &mut self,
+        &self,
         of: &ProjectOf,
         open: &[OpenRequest],
         first: bool,
@@ -42,7 +42,16 @@ impl Round<'_> {
         for request in open.iter().filter(|request| request.updated_at >= since) {
             let iid = request.request.iid;
             let notes = notes_since(&self.client, of.project, iid, since).await?;
+            if !notes.complete {
+                self.lose(format!(
+                    "`{}!{iid}` has too many comments since {} to look through them all",
+                    of.path,
+                    text::time(since)
+                ))
+                .await?;
+            }
             let new: Vec<SeenNote> = notes
+                .rows
                 .into_iter()
                 .filter(|note| note.created_at < until && !own.contains(&note.author))
                 .filter(|note| asks(&note.text))
@@ -54,10 +63,11 @@ impl Round<'_> {
             for note in new.into_iter().filter(|note| !told.contains(&note.id)) {
                 // What it said when it was written is not known, and what somebody wrote over it is nobody's wish.
                 if note.edited {
-                    self.lost.push(format!(
+                    self.lose(format!(
                         "comment {} of `{}!{iid}` was edited, and no delivery told of what it said",
                         note.id, of.path
-                    ));
+                    ))
+                    .await?;
                     continue;
                 }
                 self.tell_note(of, request, note).await?;
@@ -145,20 +155,11 @@ fn back(at: Timestamp, by: Duration) -> Timestamp {
 
 /// The comment that a kept body is about: GitLab's, or one of the host's own events.
 fn note_id(body: &[u8]) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Body {
-        object_attributes: Option<Attributes>,
-        kind: Option<serde_json::Value>,
-    }
-    #[derive(Deserialize)]
-    struct Attributes {
-        id: Option<u64>,
-    }
-    let body: Body = serde_json::from_slice(body).ok()?;
-    match body.object_attributes {
-        Some(attributes) => attributes.id,
-        None => body.kind?.pointer("/note/id")?.as_u64(),
-    }
+    let own = || match serde_json::from_slice::<HostEvent>(body).ok()?.kind {
+        EventKind::Note(note) => Some(note.id),
+        _ => None,
+    };
+    note_of(body).or_else(own)
 }
 
 #[cfg(test)]
@@ -175,15 +176,5 @@ mod tests {
         ] {
             assert_eq!(asks(text), expect, "{text}");
         }
-    }
-
-    #[test]
-    fn the_comment_of_a_body_is_found_in_both_shapes() {
-        assert_eq!(
-            note_id(br#"{"object_attributes":{"id":7},"merge_request":{"id":9}}"#),
-            Some(7)
-        );
-        assert_eq!(note_id(br#"{"kind":{"note":{"id":8}}}"#), Some(8));
-        assert_eq!(note_id(b"{}"), None);
     }
 }

@@ -1,15 +1,16 @@
-//! A webhook that comes after the host found by itself what it tells of: it must not be decided twice.
+//! What a webhook tells of and the host found by itself: it must not be decided twice, whichever of the two comes first.
 //!
+//! Both are in one lane, and a lane's deliveries are decided one after the other: who is decided last sees the other.
 //! Webhooks are many and findings are few, so the store is asked about a webhook only while something was found lately.
 
 use std::time::{Duration, Instant};
 
-use penstock_gitlab::Parsed;
-use penstock_model::event::{EventKind, MergeRequestEvent};
+use penstock_gitlab::{Parsed, note_of};
+use penstock_model::event::{EventKind, MergeRequestEvent, NoteTarget};
+use penstock_model::host_event::is_host_hook;
 use penstock_model::id::{CommitId, DeliveryId, Digest, InstanceName, ProjectId, Timestamp};
 use penstock_model::lane::Lane;
-use penstock_store::{Head, Store, StoreError};
-use serde_json::Value;
+use penstock_store::{Head, KnownProject, Store, StoreError, StoredDelivery};
 use tokio::sync::Mutex;
 
 use crate::host::Host;
@@ -102,31 +103,6 @@ fn of_request(event: &MergeRequestEvent) -> Option<Told> {
     Some(Told::Head(subject, head))
 }
 
-/// The body of a webhook call tells that its subject has this head now.
-pub(super) fn tells(body: &[u8], found: &Head) -> bool {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
-        return false;
-    };
-    let text = |path: &str| body.pointer(path).and_then(Value::as_str);
-    let is_found = |text: Option<&str>| {
-        found
-            .as_ref()
-            .is_some_and(|found| text == Some(found.as_str()))
-    };
-    let after = text("/after");
-    let gone = after.is_some_and(|after| after.bytes().all(|digit| digit == b'0'));
-    match text("/object_attributes/action") {
-        Some("open" | "reopen") => is_found(text("/object_attributes/last_commit/id")),
-        Some("update") if text("/object_attributes/oldrev").is_some() => {
-            is_found(text("/object_attributes/last_commit/id"))
-        }
-        Some("close" | "merge") => found.is_none(),
-        Some(_) => false,
-        // Of an annotated tag `after` is the tag's own id.
-        None => is_found(after) || is_found(text("/checkout_sha")) || (gone && found.is_none()),
-    }
-}
-
 /// The beginning of the ids of all sweeps of one head.
 pub(super) fn sweep_id(project: ProjectId, subject: &str, found: &Head) -> String {
     let found = found.as_ref().map_or("gone", |commit| commit.as_str());
@@ -141,11 +117,56 @@ pub(super) fn host_note_id(project: ProjectId, note: u64) -> String {
     format!("found-note:{project}:{note}")
 }
 
-/// The event of the host's own that told of the same before this webhook came.
+/// Why a delivery is not decided: another told of the same and was, or will be. None: it is decided.
 ///
 /// # Errors
 /// The store's.
-pub async fn found_before(
+pub async fn told_elsewhere(
+    host: &Host,
+    delivery: &StoredDelivery,
+    parsed: &Parsed,
+) -> Result<Option<String>, StoreError> {
+    if is_host_hook(&delivery.hook) {
+        let told = told_meanwhile(&host.store, delivery, parsed).await?;
+        return Ok(told.map(|told| {
+            format!("`{told}` told of it while Penstock found it itself, and was decided")
+        }));
+    }
+    let found = found_before(host, &delivery.key.instance, &delivery.lane, parsed).await?;
+    Ok(found.map(|found| format!("Penstock found this itself, as `{found}`, before it came")))
+}
+
+/// The webhook that told of a comment before what the host found of it is decided. Of a head no webhook does: the transaction that keeps a
+/// sweep looks whether one waits.
+async fn told_meanwhile(
+    store: &Store,
+    delivery: &StoredDelivery,
+    parsed: &Parsed,
+) -> Result<Option<DeliveryId>, StoreError> {
+    let (Some((id, path)), EventKind::Note(note)) = (&delivery.project, &parsed.kind) else {
+        return Ok(None);
+    };
+    let NoteTarget::MergeRequest(request) = &note.target else {
+        return Ok(None);
+    };
+    let project = KnownProject {
+        id: *id,
+        path: path.clone(),
+    };
+    let lately = u64::try_from(LATELY.as_millis()).unwrap_or(u64::MAX);
+    let since = Timestamp(delivery.received_at.0.saturating_sub(lately));
+    let subject = format!("!{}", request.iid);
+    let decided = store
+        .notes_decided(&delivery.key.instance, &project, &subject, since)
+        .await?;
+    let told = decided
+        .into_iter()
+        .find(|(_, body)| note_of(body) == Some(note.id));
+    Ok(told.map(|(id, _)| id))
+}
+
+/// The event of the host's own that told of the same before this webhook came.
+async fn found_before(
     host: &Host,
     instance: &InstanceName,
     lane: &Lane,
@@ -180,28 +201,10 @@ pub async fn found_before(
 #[cfg(test)]
 mod tests {
     use penstock_model::event::TagPush;
-    use serde_json::json;
 
     use super::*;
 
     const HEAD: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    const GONE: &str = "0000000000000000000000000000000000000000";
-
-    fn told_by(body: &Value) -> (bool, bool) {
-        let head = Some(CommitId::parse(HEAD).unwrap());
-        let body = body.to_string();
-        (tells(body.as_bytes(), &head), tells(body.as_bytes(), &None))
-    }
-
-    #[test]
-    fn a_push_tells_of_the_head_that_it_left() {
-        assert_eq!(told_by(&json!({ "after": HEAD })), (true, false));
-        assert_eq!(told_by(&json!({ "after": GONE })), (false, true));
-        assert_eq!(told_by(&json!({ "before": HEAD })), (false, false));
-        let annotated = json!({ "after": "b".repeat(40), "checkout_sha": HEAD });
-        assert_eq!(told_by(&annotated), (true, false));
-        assert_eq!(told_by(&json!([])), (false, false));
-    }
 
     #[test]
     fn a_tag_leads_to_the_commit_and_not_to_the_tag_s_own_id() {
@@ -225,22 +228,5 @@ mod tests {
         );
         assert_eq!(told(&tag(None), None), is(None));
         assert_eq!(told(&tag(None), Some(&head)), is(None));
-    }
-
-    #[test]
-    fn only_what_a_sweep_would_stand_for_tells_of_a_merge_request() {
-        let change = |action: &str, oldrev: Option<&str>| {
-            let mut body =
-                json!({ "object_attributes": { "action": action, "last_commit": { "id": HEAD } } });
-            if let Some(oldrev) = oldrev {
-                body["object_attributes"]["oldrev"] = json!(oldrev);
-            }
-            told_by(&body)
-        };
-        assert_eq!(change("open", None), (true, false));
-        assert_eq!(change("update", Some(GONE)), (true, false));
-        assert_eq!(change("update", None), (false, false), "a label, perhaps");
-        assert_eq!(change("approved", None), (false, false));
-        assert_eq!(change("merge", None), (false, true));
     }
 }

@@ -21,11 +21,6 @@ const STATUSES_MATTER: u64 = 24 * 60 * 60 * 1000;
 /// Projects in a row that GitLab had no answer about, after which the round is cut short.
 const ENOUGH: u32 = 3;
 
-/// The name under which what can't be made up for is kept: a list in JSON.
-pub fn lost_mark(instance: &InstanceName) -> String {
-    format!("unrecovered/{instance}")
-}
-
 /// One instance's round.
 pub(super) struct Round<'a> {
     pub(super) host: &'a Arc<Host>,
@@ -34,7 +29,7 @@ pub(super) struct Round<'a> {
     pub(super) instance: &'a Instance,
     /// Its calls give way.
     pub(super) client: Client,
-    /// What can't be made up for.
+    /// What can't be made up for as things stand.
     pub(super) lost: Vec<String>,
     config: &'a GitlabConfig,
 }
@@ -159,7 +154,16 @@ impl<'a> Round<'a> {
         for hook in &self.config.hooks {
             let scope = scope(&hook.scope);
             match penstock_gitlab::projects_of(&self.client, &scope).await {
-                Ok(Some(found)) => all.extend(found.into_iter().map(|it| (it.id, it.path))),
+                Ok(Some(found)) => {
+                    all.extend(found.rows.into_iter().map(|it| (it.id, it.path)));
+                    if !found.complete {
+                        self.lost.push(format!(
+                            "{scope} of the hook `{}` has too many projects to list them all: the others are looked at once something was decided about them",
+                            hook.name
+                        ));
+                        unlisted.push(scope);
+                    }
+                }
                 Ok(None) => unlisted.push(scope),
                 Err(error) if error.is_denial() => {
                     self.lost.push(format!(
@@ -252,24 +256,5 @@ impl<'a> Round<'a> {
             statuses::repeat(self.host, &self.client, self.name, &of.tenant, of_request).await?;
         }
         Ok(())
-    }
-
-    /// Says what can't be made up for: in the log when it is news.
-    async fn report(self) {
-        let name = lost_mark(self.name);
-        let store = &self.host.store;
-        let lost = serde_json::to_string(&self.lost).unwrap_or_default();
-        let before = store.mark(&name).await.ok().flatten();
-        if before.is_none_or(|(value, _)| value != lost) {
-            for what in &self.lost {
-                tracing::warn!(instance = %self.name, what, "this can't be made up for");
-            }
-        }
-        if let Err(error) = store.set_mark(&name, &lost, Timestamp::now()).await {
-            tracing::warn!(%error, "what can't be made up for could not be noted");
-        }
-        let metrics = &self.host.metrics;
-        metrics.unrecovered(self.name.as_str(), self.lost.len());
-        metrics.reconciled(self.name.as_str(), "round");
     }
 }

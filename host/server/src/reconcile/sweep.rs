@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use penstock_gitlab::{Heads, merge_request_now};
+use penstock_gitlab::{Heads, merge_request_now, tells_head};
 use penstock_model::admit::ProjectOf;
 use penstock_model::event::{MergeRequest, Sweep};
 use penstock_model::host_event::{HostEvent, Suspect};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Memory;
 use super::known::{Compared, Difference, at_first_sight, differences};
-use super::late::{KNOWN_EVERYWHERE, sweep_id, tells};
+use super::late::{KNOWN_EVERYWHERE, sweep_id};
 use super::round::{Cut, Round};
 
 /// What is kept of a look at a project.
@@ -113,7 +113,8 @@ impl Round<'_> {
         let bodies = store
             .told(&of.instance, &project, &difference.subject, after)
             .await?;
-        Ok(bodies.iter().any(|body| tells(body, &difference.found)))
+        let found = difference.found.as_ref();
+        Ok(bodies.iter().any(|body| tells_head(body, found)))
     }
 
     async fn take_for_known(&self, of: &ProjectOf, difference: &Difference) -> Result<(), Cut> {

@@ -21,6 +21,7 @@ on_both![
     heads_are_taken_for_known_without_an_event,
     what_waits_and_what_was_told_is_found_by_its_subject,
     comments_that_deliveries_told_of_are_found,
+    a_comment_that_was_decided_is_found_and_one_that_waits_is_not,
     an_event_of_the_host_is_found_by_the_beginning_of_its_id_while_it_may_do_something,
     an_event_of_the_host_that_came_to_nothing_stands_in_nobody_s_way,
     heads_that_are_gone_are_forgotten_in_the_end,
@@ -195,6 +196,36 @@ async fn comments_that_deliveries_told_of_are_found(bed: Bed) {
     assert_eq!(told("!5", bed.now()).await, 0);
     let later = bed.now().plus(Duration::from_secs(1));
     assert_eq!(told("!4", later).await, 0);
+}
+
+async fn a_comment_that_was_decided_is_found_and_one_that_waits_is_not(bed: Bed) {
+    let note = |id: &str| {
+        let mut note = delivery(id, bed.now());
+        note.kind = "note".to_owned();
+        note.lane.subject = Subject::MergeRequest(4);
+        note
+    };
+    let found = async |path: &str, since| {
+        let (main, project) = ("main".into(), project(path));
+        let found = bed.store.notes_decided(&main, &project, "!4", since);
+        let ids = found.await.unwrap().into_iter();
+        ids.map(|(id, _)| id.to_string()).collect::<Vec<_>>()
+    };
+    let claim = bed.routed(note("n1"), &["r"]).await;
+    assert!(found("acme/api", bed.now()).await.is_empty(), "it waits");
+    bed.store
+        .commit(&claim, decision("n1", "r"), bed.now())
+        .await
+        .unwrap();
+    bed.append_this(note("n2")).await;
+    bed.store
+        .unrouted(&claim, &key("n2"), "no route", bed.now())
+        .await
+        .unwrap();
+    assert_eq!(found("acme/api", bed.now()).await, ["n1"]);
+    assert!(found("other/api", bed.now()).await.is_empty());
+    let later = bed.now().plus(Duration::from_secs(1));
+    assert!(found("acme/api", later).await.is_empty());
 }
 
 async fn an_event_of_the_host_is_found_by_the_beginning_of_its_id_while_it_may_do_something(
