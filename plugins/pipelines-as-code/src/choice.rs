@@ -145,7 +145,10 @@ pub(crate) fn choose<'d>(
                 _ => "nobody asked for it".to_owned(),
             })
         } else if choice.labels && !matching::has_label(candidate.document) {
-            Verdict::No("only labels changed, and it has no `on-label`".to_owned())
+            Verdict::No(
+                "only labels changed, and neither `on-label` nor its expression is about them"
+                    .to_owned(),
+            )
         } else {
             candidate.why = "it matches";
             match matching::judge(&candidate, facts, evaluator) {

@@ -165,6 +165,11 @@ impl<'a> Decision<'a> {
                 cancel("the merge request has another target branch"),
             ),
             "update" if it.old_head.is_some() => (Choice::matching(), Plan::new()),
+            // With labels or without: all is asked.
+            "update" if changed("draft") || changed("title") || changed("work_in_progress") => (
+                Choice::only_new(),
+                Plan::because("the title or the draft state changed"),
+            ),
             "update" if changed("labels") => {
                 let choice = Choice {
                     labels: true,
@@ -172,10 +177,6 @@ impl<'a> Decision<'a> {
                 };
                 (choice, Plan::because("labels changed"))
             }
-            "update" if changed("draft") || changed("title") || changed("work_in_progress") => (
-                Choice::only_new(),
-                Plan::because("the title or the draft state changed"),
-            ),
             action => {
                 return Ok(Plan::nothing(format!(
                     "`{action}` changes nothing that runs are about"
@@ -208,6 +209,9 @@ impl<'a> Decision<'a> {
                 let why = "the merge request is no longer open";
                 let scope = CancelScope::MergeRequest(merge_request.iid);
                 Ok(plan.cancel_runs("cancel", CancelRuns::new(scope, why)))
+            }
+            (None, None) if sweep.ref_name.starts_with("refs/tags/") => {
+                Ok(plan.reason("the tag was deleted"))
             }
             (None, None) => Ok(deleted(&sweep.ref_name)),
             (merge_request, Some(_)) => {

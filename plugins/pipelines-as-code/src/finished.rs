@@ -42,7 +42,11 @@ pub(crate) fn decide(
         pipeline: None,
     };
     let mut runs = match world.runs(&filter, MOST_RUNS) {
-        Ok(runs) => runs,
+        // What a merge request started at this commit is its own.
+        Ok(runs) => runs
+            .into_iter()
+            .filter(|it| it.merge_request == run.merge_request)
+            .collect::<Vec<_>>(),
         Err(error) => {
             return plan.reason(format!("its runs are not to be had: {}", error.describe()));
         }

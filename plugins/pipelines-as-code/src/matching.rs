@@ -75,7 +75,8 @@ pub(crate) fn comment(candidate: &Candidate<'_>, text: &str) -> Verdict {
 
 /// Whether it names a label, and so is asked when labels change.
 pub(crate) fn has_label(document: &Document) -> bool {
-    annotations::value(&document.value, "on-label").is_some()
+    let value = |name: &str| annotations::value(&document.value, name);
+    value("on-label").is_some() || value("on-cel-expression").is_some_and(|it| it.contains("label"))
 }
 
 fn conditions(

@@ -45,7 +45,10 @@ impl Scene<'_> {
             ref_name: None,
             pipeline: None,
         };
-        self.world.runs(&filter, MOST_RUNS)
+        let mut runs = self.world.runs(&filter, MOST_RUNS)?;
+        // A filter without a merge request asks for all: what a merge request started at this commit is its own.
+        runs.retain(|run| run.merge_request == filter.merge_request);
+        Ok(runs)
     }
 }
 

@@ -163,6 +163,16 @@ fn check(folder: &Path) {
         };
         outcomes.push(json!({ "on": it, "then": outcome }));
     }
+    let mistakes = outcomes.iter().any(|it| {
+        let warnings = it.pointer("/then/warnings").and_then(Value::as_array);
+        warnings.is_none_or(|it| !it.is_empty())
+    });
+    assert_eq!(
+        mistakes,
+        what.get("mistakes") == Some(&json!(true)),
+        "{}: a folder with mistakes says `mistakes: true`, no other has any",
+        folder.display()
+    );
     let name = folder.file_name().unwrap().to_str().unwrap();
     let description = what["about"].as_str().expect("about").to_owned();
     insta::with_settings!({ description => description, omit_expression => true, prepend_module_to_snapshot => false }, {

@@ -11,7 +11,7 @@
 mod given;
 
 use given::*;
-use penstock_sdk::events::RunState;
+use penstock_sdk::events::{EventKind, RunState};
 use penstock_sdk::{Action, Plan};
 use serde_json::{Value, json};
 
@@ -445,6 +445,103 @@ fn a_label_decides_again_for_runs_that_name_one_and_have_not_run() {
     assert_eq!(
         started(&given.decide(none(), &changed(&["labels"]))),
         Vec::<&str>::new()
+    );
+}
+
+#[test]
+fn a_label_decides_again_for_an_expression_about_labels() {
+    let about = [(
+        "on-cel-expression",
+        "event == 'pull_request' && pull_request_labels.contains('ci')",
+    )];
+    let given = Given::run("test", &MR).with("labelled", &about);
+    let mut event = changed(&["labels"]);
+    edit_merge_request(&mut event, |it| it.labels = vec!["ci".to_owned()]);
+    assert_eq!(started(&given.decide(none(), &event)), ["labelled"]);
+    edit_merge_request(&mut event, |it| it.labels.clear());
+    assert_eq!(started(&given.decide(none(), &event)), Vec::<&str>::new());
+}
+
+#[test]
+fn a_label_and_the_draft_state_at_once_decide_all_again() {
+    let ready = [(
+        "on-cel-expression",
+        "event == 'pull_request' && !body.object_attributes.draft",
+    )];
+    let label = [MR[0], MR[1], ("on-label", "[ci]")];
+    let mut given = Given::run("ready", &ready).with("labelled", &label);
+    given.payload = json!({ "object_attributes": { "draft": false } });
+    let plan = given.decide(none(), &changed(&["labels", "draft"]));
+    assert_eq!(started(&plan), ["labelled", "ready"]);
+}
+
+#[test]
+fn what_a_merge_request_started_at_a_commit_is_not_the_commit_s() {
+    let mut given = Given::run("push", &PUSH).with("test", &MR);
+    let of_push = |state| {
+        let mut run = a_run("push", state);
+        run.merge_request = None;
+        run
+    };
+    given.runs = vec![
+        a_run("test", RunState::Failed),
+        a_run("push", RunState::Failed),
+    ];
+    let retest = commit_note("/retest branch:main");
+    assert_eq!(started(&given.decide(none(), &retest)), Vec::<&str>::new());
+    given.runs.push(of_push(RunState::Failed));
+    assert_eq!(started(&given.decide(none(), &retest)), ["push"]);
+    // Nor is the end of a push's run told with the merge request's.
+    let settings = json!({ "on-no-match": "success" });
+    let plan = given.decide(settings, &finished(of_push(RunState::Succeeded)));
+    assert_eq!(status(&plan).unwrap().1, "Success");
+}
+
+#[test]
+fn a_deleted_tag_does_nothing_however_it_is_learned_of() {
+    let given = Given::run(
+        "release",
+        &[
+            ("on-event", "[push]"),
+            ("on-target-branch", "[refs/tags/*]"),
+        ],
+    );
+    let mut deleted = tag("v1");
+    deleted.commit = None;
+    if let EventKind::TagPush(push) = &mut deleted.kind {
+        push.after = None;
+    }
+    let mut swept = sweep("v1", false);
+    if let EventKind::Sweep(sweep) = &mut swept.kind {
+        sweep.ref_name = "refs/tags/v1".to_owned();
+    }
+    for event in [deleted, swept] {
+        let plan = given.decide(none(), &event);
+        assert_eq!(plan.effects, []);
+        says(&plan, "the tag was deleted");
+    }
+}
+
+#[test]
+fn a_fork_s_run_goes_to_no_namespace_that_takes_no_forks() {
+    let mut given = Given::run("test", &[MR[0], MR[1], ("target-namespace", "ci-payments")]);
+    given.places = vec![
+        place("ci", "ci-payments", false),
+        place("untrusted", "forks", true),
+    ];
+    given.decide(none(), &fork(merge_request("open")));
+    let plan = given.decide(none(), &fork(note("/ok-to-test")));
+    assert_eq!(started(&plan), Vec::<&str>::new());
+    let problem = &plan.warnings[0];
+    assert!(
+        problem
+            .message
+            .contains("does not take events of this trust"),
+        "{problem:?}"
+    );
+    assert!(
+        problem.line.is_some() && problem.column.is_some(),
+        "{problem:?}"
     );
 }
 

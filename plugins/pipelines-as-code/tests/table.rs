@@ -44,6 +44,24 @@ fn sources(folder: &Path, found: &mut String) {
     }
 }
 
+fn texts(folder: &Path, found: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts(&path, found);
+        } else {
+            found.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// What a key is called where it is used: the last of its names.
+fn word(key: &str) -> &str {
+    let key = key.trim_end_matches(".*").trim_end_matches("[..]");
+    let key = key.rsplit('.').next().unwrap_or(key);
+    key.split([' ', ':']).next().unwrap_or(key)
+}
+
 #[test]
 fn every_row_that_says_yes_is_shown_by_a_test_of_that_name() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -57,12 +75,18 @@ fn every_row_that_says_yes_is_shown_by_a_test_of_that_name() {
             "yes" => {
                 let test = code.contains(&format!("#[test]\nfn {shown}()"))
                     || code.contains(&format!("    #[test]\n    fn {shown}()"));
-                let folder = root
-                    .join("tests/corpus")
-                    .join(&shown)
-                    .join("given.yaml")
-                    .is_file();
-                assert!(test || folder, "{key}: nothing is called {shown}");
+                let folder = root.join("tests/corpus").join(&shown);
+                assert!(
+                    test || folder.join("given.yaml").is_file(),
+                    "{key}: nothing is called {shown}"
+                );
+                if !test {
+                    let mut text = String::new();
+                    texts(&folder, &mut text);
+                    let snapshot = root.join(format!("tests/snapshots/{shown}.snap"));
+                    text.push_str(&fs::read_to_string(snapshot).unwrap());
+                    assert!(text.contains(word(&key)), "{key} does not stand in {shown}");
+                }
             }
             "no" => assert!(shown.len() > 5, "{key}: why not?"),
             other => panic!("{key}: {other}"),

@@ -3,7 +3,7 @@
 //! Whoever lets something pass because of a path looks at `truncated`, so it is set wherever the list may be short.
 
 use penstock_model::event::EventKind;
-use penstock_model::id::{CommitId, ProjectId};
+use penstock_model::id::{CommitId, ProjectId, RefName};
 use penstock_model::lookup::Changes;
 use serde::Deserialize;
 
@@ -63,19 +63,33 @@ impl Asked<'_> {
         if let Some(iid) = iid {
             return self.of_merge_request(project.id, iid, commit).await;
         }
-        let EventKind::Push(push) = &event.kind else {
-            return self.of_commit(project.id, commit).await;
+        let before = match &event.kind {
+            EventKind::Push(push) => push.before.as_ref(),
+            // A push that no delivery told of: all since the commit that was decided last.
+            EventKind::Sweep(sweep) if is_branch(&sweep.ref_name) => sweep.last_decided.as_ref(),
+            _ => return self.of_commit(project.id, commit).await,
         };
-        if let Some(before) = &push.before {
-            let (before, commit) = (before.as_str(), commit.as_str());
+        if let Some(before) = before {
             let found = self
-                .compare(project.id, before, commit, Compare::Straight)
-                .await?;
-            return Ok(changes(
-                found.diffs,
-                found.compare_timeout,
-                Some(MOST_COMPARED),
-            ));
+                .compare(
+                    project.id,
+                    before.as_str(),
+                    commit.as_str(),
+                    Compare::Straight,
+                )
+                .await;
+            match found {
+                Ok(found) => {
+                    return Ok(changes(
+                        found.diffs,
+                        found.compare_timeout,
+                        Some(MOST_COMPARED),
+                    ));
+                }
+                // What was there before a forced push is gone after a while.
+                Err(Failure::World(_)) => return self.at_least_of_commit(project.id, commit).await,
+                Err(error) => return Err(error),
+            }
         }
         if let Some(name) = &project.default_branch {
             let found = self
@@ -95,7 +109,16 @@ impl Asked<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let mut found = self.of_commit(project.id, commit).await?;
+        self.at_least_of_commit(project.id, commit).await
+    }
+
+    /// The commit against its parent, where others came with it.
+    async fn at_least_of_commit(
+        self,
+        project: ProjectId,
+        commit: &CommitId,
+    ) -> Result<Changes, Failure> {
+        let mut found = self.of_commit(project, commit).await?;
         found.truncated = true;
         Ok(found)
     }
@@ -162,6 +185,10 @@ impl Asked<'_> {
             .of(project);
         Ok(self.client.now(&call).await?)
     }
+}
+
+fn is_branch(name: &RefName) -> bool {
+    name.as_str().starts_with("refs/heads/")
 }
 
 /// GitLab says how many files there are, and there are as many; `1000+` is never enough.

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use penstock_doubles::gitlab::{Access, Break, Change, Fault, Proposal, Push};
 use penstock_gitlab::{EventContext, lookup};
-use penstock_model::event::Event;
-use penstock_model::id::{Timestamp, UserId};
+use penstock_model::event::{Event, EventKind, Sweep};
+use penstock_model::id::{CommitId, Timestamp, UserId};
 use penstock_model::lookup::{Answer, Lookup, LookupError, Source};
 
 use crate::scene::{API, FORK, Scene, commit};
 
 const MOST: u64 = 1 << 20;
 
-async fn context(scene: &Scene, change: &Change, most: u64) -> EventContext {
+async fn event(scene: &Scene, change: &Change) -> Event {
     let confirmed = scene.confirm(change).await;
-    let event = Event {
+    Event {
         delivery: "d1".into(),
         received_at: Timestamp(0),
         instance: "main".into(),
@@ -26,7 +26,11 @@ async fn context(scene: &Scene, change: &Change, most: u64) -> EventContext {
         ref_name: confirmed.ref_name,
         commit: confirmed.commit,
         kind: confirmed.kind,
-    };
+    }
+}
+
+async fn context(scene: &Scene, change: &Change, most: u64) -> EventContext {
+    let event = event(scene, change).await;
     EventContext::new(Arc::new(event), Arc::new(scene.own.clone()), most)
 }
 
@@ -356,6 +360,58 @@ async fn the_whole_push_is_compared() {
     assert_eq!(found.modified, ["src/main.rs"]);
     assert_eq!(found.deleted, ["README.md"]);
     assert!(!found.truncated);
+}
+
+/// Three pushes of which no delivery told, and then one after whose predecessor GitLab lacks.
+#[tokio::test]
+async fn a_swept_branch_is_compared_from_what_was_decided_last() {
+    let scene = Scene::new().await;
+    let before = scene.push(API, "feature", "alice").commit;
+    let mut last = None;
+    for name in ["a.txt", "b.txt", "c.txt"] {
+        last = Some(
+            scene
+                .gitlab
+                .push(Push::new(API, "feature", "alice").write(name, name)),
+        );
+    }
+    let change = last.unwrap();
+    for (last_decided, added, truncated) in [
+        (
+            Some(before.as_str()),
+            &["a.txt", "b.txt", "c.txt"][..],
+            false,
+        ),
+        (
+            Some("00000000000000000000000000000000000000aa"),
+            &["c.txt"],
+            true,
+        ),
+    ] {
+        let mut event = event(&scene, &change).await;
+        event.kind = EventKind::Sweep(Sweep {
+            ref_name: "refs/heads/feature".into(),
+            merge_request: None,
+            last_decided: last_decided.map(|it| CommitId::parse(it).unwrap()),
+            found: event.commit.clone(),
+        });
+        let context = EventContext::new(Arc::new(event), Arc::new(scene.own.clone()), MOST);
+        let Answer::Changes(found) = ask(&scene, &context, Lookup::ChangedPaths).await.unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (found.added.as_slice(), found.truncated),
+            (
+                added
+                    .iter()
+                    .map(|it| (*it).to_owned())
+                    .collect::<Vec<_>>()
+                    .as_slice(),
+                truncated
+            )
+        );
+    }
 }
 
 #[tokio::test]
