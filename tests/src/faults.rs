@@ -13,6 +13,7 @@ use penstock_doubles::proxy::Proxy;
 use crate::burst::{Ledger, id};
 use crate::manifest::short_lived;
 use crate::preload::Shim;
+use crate::progress::{Progress, said};
 use crate::scene::{Builder, PROJECT};
 use crate::{Plugin, Route, Scene, proxied};
 
@@ -106,8 +107,10 @@ pub async fn bad_day(
     let begun = Instant::now();
     let (mut stepped, mut steps) = (Instant::now(), 0);
     let mut tick = tokio::time::interval(EVERY);
+    let mut progress = Progress::begin("seconds of faults", lasts.as_secs());
     let watches_cut = || proxy.watches_cut() > WATCHES || begun.elapsed() > lasts * 8;
     while begun.elapsed() < lasts || !watches_cut() {
+        progress.done(begun.elapsed().as_secs());
         tick.tick().await;
         if stepped.elapsed() > STEP {
             shim.step_clock(clock[steps % clock.len()]);
@@ -123,6 +126,7 @@ pub async fn bad_day(
     proxy.heal();
     scene.gitlab.heal();
     shim.step_clock(0);
+    said("everything is well again; waiting until all is done");
     let healed = Instant::now();
     loop {
         let done = finished(scene, &commits);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::burst::{Ledger, moment, pushes, send_within};
 use crate::manifest::short_lived;
 use crate::preload::{Cut, Forget, Shim};
+use crate::progress::Progress;
 use crate::scene::Builder;
 use crate::{Plugin, Route, Scene};
 
@@ -43,6 +44,7 @@ pub async fn cuts(scene: &mut Scene, shim: &Shim, rounds: u32, in_a_round: usize
     let mut found = Cuts::default();
     // A disk that takes its time: between a write and its sync there is room for a cut, on a quick one hardly.
     shim.slow_syncs(SYNC);
+    let mut progress = Progress::begin("power cuts", u64::from(rounds));
     for round in 0..rounds {
         let at = moment(Duration::from_millis(30), Duration::from_millis(300));
         let mut load = pushes(scene, in_a_round);
@@ -62,6 +64,7 @@ pub async fn cuts(scene: &mut Scene, shim: &Shim, rounds: u32, in_a_round: usize
         found.disk.syncs += cut.syncs;
         found.disk.unsynced += cut.unsynced;
         scene.penstock.restart().await;
+        progress.done(u64::from(round) + 1);
     }
     for id in &found.ledger.acknowledged {
         if scene.explain(id).await["delivery"].is_null() {

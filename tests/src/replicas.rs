@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::burst::{Ledger, moment, pushes, send_within};
+use crate::progress::Progress;
 use crate::{Penstock, Scene};
 
 /// Kills one and then the other so many times, in bursts that go to both; what was sent and answered.
@@ -18,6 +19,7 @@ pub async fn kills(
 ) -> Ledger {
     let first_url = scene.url().to_owned();
     let mut ledger = Ledger::default();
+    let mut progress = Progress::begin("kills, two replicas on Postgres", u64::from(rounds));
     for round in 0..rounds {
         let at = moment(Duration::from_millis(30), Duration::from_millis(400));
         let mut load = pushes(scene, in_a_round);
@@ -39,6 +41,7 @@ pub async fn kills(
             ledger.note(delivery, answer);
         }
         victim.restart().await;
+        progress.done(u64::from(round) + 1);
     }
     ledger
 }

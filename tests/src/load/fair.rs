@@ -1,6 +1,6 @@
 //! How much longer one tenant waits for its runs while another sends ten thousand deliveries.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::feed::{self, Feed};
 use super::figure::{Figure, percentile};
 use super::plane::{Plane, Webhooks};
+use crate::progress::said;
 use crate::{Scene, burst, until};
 
 /// What tenant A sends, as fast as it is taken in.
@@ -57,15 +58,25 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let project = run.metadata.labels.and_then(|mut it| it.remove(PROJECT_ID));
     let seen = Seen::watch(&scene, &project.expect("a label")).await;
 
-    let alone = waits(&scene, &seen, quiet("alone", FEW)).await;
+    said("tenant B alone");
+    let alone = quiet("alone", FEW);
+    let alone_ids = alone.iter().map(burst::id).collect();
+    let alone = waits(&scene, &seen, alone).await;
+    said("tenant A sends");
     let crowd = feed::pushes(&scene, MANY);
     let beside = quiet("beside", FEW);
     let feed = Feed::start(&scene.poster(), crowd);
     feed.let_send(MANY);
     let taken_in = async || (feed.sent() >= MANY / 10).then_some(());
     until("a tenth of what tenant A sends", taken_in).await;
+    said("tenant B beside it");
+    let beside_ids = beside.iter().map(burst::id).collect();
+    let (runs_before, begun) = (created(&scene).await, Instant::now());
     let beside = waits(&scene, &seen, beside).await;
+    let runs = created(&scene).await - runs_before;
+    let rate = runs / begun.elapsed().as_secs_f64();
     let behind = MANY.saturating_sub(feed.sent());
+    let stages = [&alone_ids, &beside_ids].map(|half| Stages::of(&scene, half));
     feed.stop().await;
 
     let (alone_99, beside_99) = (percentile(&alone, 99.0), percentile(&beside, 99.0));
@@ -94,6 +105,27 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
             "ms",
         ),
         Figure::plain(
+            "of it from received to decided, median, alone",
+            stages[0].decided,
+            "ms",
+        ),
+        Figure::plain(
+            "of it from received to decided, median, beside",
+            stages[1].decided,
+            "ms",
+        ),
+        Figure::plain(
+            "of it from decided to created, median, alone",
+            stages[0].created,
+            "ms",
+        ),
+        Figure::plain(
+            "of it from decided to created, median, beside",
+            stages[1].created,
+            "ms",
+        ),
+        Figure::plain("runs created meanwhile, of both tenants", rate, "runs/s"),
+        Figure::plain(
             "deliveries of tenant B in each half",
             count(FEW),
             "deliveries",
@@ -104,6 +136,45 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
             "deliveries",
         ),
     ]
+}
+
+/// What part of a wait is spent where, in the middle, by what the store keeps.
+struct Stages {
+    decided: f64,
+    created: f64,
+}
+
+impl Stages {
+    fn of(scene: &Scene, half: &BTreeSet<String>) -> Self {
+        let store = rusqlite::Connection::open(scene.store_path()).expect("the store");
+        store
+            .busy_timeout(Duration::from_secs(30))
+            .expect("a time-out");
+        let median = |statement: &str| {
+            let mut statement = store.prepare(statement).expect("a statement");
+            let rows = statement
+                .query_map([], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, f64>(1)?))
+                })
+                .expect("rows");
+            let mut took: Vec<f64> = rows
+                .map(|row| row.expect("a row"))
+                .filter(|(id, _)| half.contains(id))
+                .map(|(_, took)| took)
+                .collect();
+            took.sort_by(f64::total_cmp);
+            percentile(&took, 50.0)
+        };
+        Self {
+            decided: median(
+                "SELECT d.id, r.settled_at - d.received_at FROM routes r \
+                 JOIN deliveries d ON d.instance = r.instance AND d.id = r.delivery WHERE r.outcome = 'decided'",
+            ),
+            created: median(
+                "SELECT delivery, settled_at - created_at FROM effects WHERE kind = 'start-run' AND state = 'done'",
+            ),
+        }
+    }
 }
 
 /// Sends them one after the other, whether or not there is a run of the one before; how long each waited for its run, sorted.
@@ -123,6 +194,17 @@ async fn waits(scene: &Scene, seen: &Seen, deliveries: Vec<Delivery>) -> Vec<f64
     }
     waits.sort_by(f64::total_cmp);
     waits
+}
+
+/// Runs that were created so far, by the host's own count.
+async fn created(scene: &Scene) -> f64 {
+    until("the metrics", async || {
+        let (_, text) = scene.penstock.get("/metrics").await?;
+        let line = r#"penstock_effects_total{kind="start-run",outcome="done"} "#;
+        let count = text.lines().find_map(|it| it.strip_prefix(line))?;
+        count.trim().parse().ok()
+    })
+    .await
 }
 
 /// When the API server first told of each delivery's run.

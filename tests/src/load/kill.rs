@@ -7,6 +7,7 @@ use super::figure::Figure;
 use super::plane::{Plane, Webhooks};
 use crate::burst::{Ledger, moment, pushes, send_within};
 use crate::manifest::short_lived;
+use crate::progress::{Progress, said};
 use crate::{Plugin, Route, Scene};
 
 const ROUNDS: u32 = 300;
@@ -26,7 +27,8 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
         .start()
         .await;
     let mut ledger = Ledger::default();
-    for _ in 0..ROUNDS {
+    let mut progress = Progress::begin("kills, SQLite", u64::from(ROUNDS));
+    for round in 0..ROUNDS {
         let at = moment(Duration::from_millis(20), Duration::from_millis(300));
         let mut load = pushes(&scene, IN_A_ROUND);
         load.extend(ledger.again(5));
@@ -37,7 +39,9 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
             ledger.note(delivery, answer);
         }
         scene.penstock.restart().await;
+        progress.done(u64::from(round) + 1);
     }
+    said("counting what became of each delivery");
     let count = ledger.count(&scene).await;
     let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     vec![

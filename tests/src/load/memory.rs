@@ -1,6 +1,7 @@
 //! Memory with 50 distinct plugins, idle and in a burst.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use penstock_doubles::gitlab::ProjectSeed;
 use serde_json::json;
@@ -10,12 +11,15 @@ use super::figure::Figure;
 use super::plane::{Plane, Webhooks};
 use super::process;
 use crate::plugin::guest;
+use crate::progress::Progress;
 use crate::scene::Builder;
-use crate::{Plugin, Scene, until};
+use crate::{Plugin, Scene, until_within};
 
 /// How many plugins.
 pub(super) const PLUGINS: usize = 50;
 const BURST: usize = 10_000;
+/// At the first start they are compiled, one after the other.
+const COMPILED_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// Measures it.
 pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
@@ -123,10 +127,13 @@ pub(super) fn with_plugins(builder: Builder, plugins: &[PathBuf]) -> Builder {
 
 /// Waits until all plugins are loaded in the process that runs now.
 pub(super) async fn loaded(scene: &Scene) {
-    until("all plugins", async || {
+    let mut progress = Progress::begin("plugins loaded", PLUGINS as u64);
+    until_within("all plugins", COMPILED_WITHIN, async || {
         let logs = scene.penstock.logs();
         let since = logs.rfind("\"serving\"").map_or("", |at| &logs[at..]);
-        (since.matches("loaded a plugin").count() >= PLUGINS).then_some(())
+        let loaded = since.matches("loaded a plugin").count();
+        progress.done(loaded as u64);
+        (loaded >= PLUGINS).then_some(())
     })
     .await;
 }

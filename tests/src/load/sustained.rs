@@ -10,6 +10,7 @@ use super::feed::{self, Feed};
 use super::figure::Figure;
 use super::plane::{Plane, Webhooks};
 use super::process;
+use crate::progress::said;
 use crate::{Scene, until};
 
 /// What is timed.
@@ -38,8 +39,11 @@ pub(super) async fn measure(penstock: &Path, webhooks: Webhooks) -> Vec<Figure> 
     let run = scene.run_of(&crate::burst::id(&first)).await;
     let template = direct::template(&run);
 
+    said("the API server alone");
     let before = direct::rate(&scene, &template, DIRECT).await;
+    said("webhook to PipelineRun");
     let half = ours(&scene, deliveries).await;
+    said("the API server alone, again");
     let after = direct::rate(&scene, &template, DIRECT).await;
     let direct = f64::midpoint(before, after);
 

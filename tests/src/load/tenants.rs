@@ -13,6 +13,7 @@ use super::feed::{self, Feed};
 use super::figure::Figure;
 use super::plane::{Plane, Webhooks};
 use super::process;
+use crate::progress::{Progress, said};
 use crate::{Scene, until};
 
 const TENANTS: usize = 1_000;
@@ -28,12 +29,15 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let mut many = host("many-tenants", &plane, penstock, TENANTS).await;
     let idle = [&one, &many].map(|scene| process::resident(scene.penstock.pid()));
     let mut cost = [Duration::ZERO, Duration::ZERO];
+    let mut progress = Progress::begin("turns of both hosts", TURNS as u64);
     for turn in 0..TURNS {
         for (scene, cost) in [&one, &many].into_iter().zip(&mut cost) {
             *cost += spent(scene, turn).await;
         }
+        progress.done(turn as u64 + 1);
     }
     let each = cost.map(|cost| cost.as_secs_f64() * 1000.0 / float(PROJECTS));
+    said("changes of the configuration");
     let mut reloads = Vec::new();
     for n in 0..RELOADS {
         reloads.push(reload(&mut many, n).await);

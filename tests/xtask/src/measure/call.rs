@@ -3,12 +3,14 @@
 //! They are built with the features that the whole workspace has, so that a release build before or after them shares its libraries. Beside `call` the same
 //! work is measured through extism, by a program of its own: see `tests/extism`.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use duct::cmd;
 use serde_json::{Value, json};
 
+use super::{Build, Output};
 use crate::part::part;
 use crate::{cache, guests};
 
@@ -20,16 +22,14 @@ const CALLS: &str = "3000";
 /// # Errors
 /// It does not build, or can't be measured.
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-pub(super) fn run(bench: &str, output: &str) -> Result<()> {
-    let json = output == "json";
-    // As text it is shown as it comes.
-    let told = bench_of_workspace(bench, output)
+pub(super) fn run(bench: &str, output: Output, build: Build) -> Result<()> {
+    let told = part(bench, || bench_of_workspace(bench, output, build))
         .with_context(|| format!("the figure `{bench}` could not be measured"))?;
     if bench != "call" {
         println!("{told}");
         return Ok(());
     }
-    let beside = part("extism, for comparison", beside_extism)?;
+    let beside = part("extism, for comparison", || beside_extism(build))?;
     let figures = [
         ("call: extism, a fresh instance, median", "fresh"),
         (
@@ -37,7 +37,7 @@ pub(super) fn run(bench: &str, output: &str) -> Result<()> {
             "kept",
         ),
     ];
-    if json {
+    if output == Output::Json {
         let mut all: Value = serde_json::from_str(&told).context("the bench answers no JSON")?;
         let list = all
             .get_mut("figures")
@@ -57,50 +57,47 @@ pub(super) fn run(bench: &str, output: &str) -> Result<()> {
     Ok(())
 }
 
-fn bench_of_workspace(bench: &str, output: &str) -> Result<String> {
-    Ok(cmd!(
-        "cargo",
-        "bench",
-        "--quiet",
-        "--workspace",
-        "--bench",
-        bench,
-        "--",
-        "--output",
-        output
-    )
-    .env("CARGO_TARGET_DIR", cache::target()?)
-    .read()?)
+fn bench_of_workspace(bench: &str, output: Output, build: Build) -> Result<String> {
+    let mut words = of_workspace(bench, build);
+    words.extend(["--output", output.word()]);
+    Ok(cmd("cargo", words)
+        .env("CARGO_TARGET_DIR", cache::target()?)
+        .read()?)
+}
+
+/// Cargo's words to run a bench; what follows is for the bench itself.
+fn of_workspace(bench: &str, build: Build) -> Vec<&str> {
+    let mut words = vec!["bench", "--quiet", "--workspace", "--bench", bench];
+    words.extend(build.profile());
+    words.push("--");
+    words
 }
 
 /// The same payload and the same work through extism.
-fn beside_extism() -> Result<Value> {
+fn beside_extism(build: Build) -> Result<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../extism");
     let folder = cache::folder()?.join("extism");
     let target = folder.join("target");
     let plugin = guests::module(&root, "beside-extism-plugin", &folder.join("plugin"))?;
-    cmd!("cargo", "build", "--release", "--locked")
+    let mut words = vec!["build", "--locked"];
+    words.extend(build.profile());
+    cmd("cargo", words)
         .dir(&root)
         .env("CARGO_TARGET_DIR", &target)
         .stdout_to_stderr()
         .run()
         .context("the program beside extism does not build")?;
     let payload = folder.join("payload.json");
-    cmd!(
-        "cargo",
-        "bench",
-        "--quiet",
-        "--workspace",
-        "--bench",
-        "call",
-        "--",
-        "--write-payload",
-        &payload
-    )
-    .env("CARGO_TARGET_DIR", cache::target()?)
-    .stdout_to_stderr()
-    .run()?;
-    let program = target.join("release/penstock-beside-extism");
+    let mut words: Vec<OsString> = of_workspace("call", build)
+        .into_iter()
+        .map(Into::into)
+        .collect();
+    words.extend(["--write-payload".into(), payload.clone().into()]);
+    cmd("cargo", words)
+        .env("CARGO_TARGET_DIR", cache::target()?)
+        .stdout_to_stderr()
+        .run()?;
+    let program = target.join(build.folder()).join("penstock-beside-extism");
     let told = cmd!(program, plugin, payload, CALLS).read()?;
     serde_json::from_str(&told).context("it answers no JSON")
 }
