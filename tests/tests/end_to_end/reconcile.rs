@@ -410,6 +410,30 @@ async fn what_must_be_sent_again_is_sent_once_and_no_faster_than_gitlab_takes_it
 }
 
 #[tokio::test]
+async fn a_host_that_is_killed_after_a_call_was_sent_again_does_not_have_it_sent_once_more() {
+    let mut scene = eager("killed-resend").prepare().await;
+    let mut lost = Vec::new();
+    for branch in ["one", "two"] {
+        let change = scene.gitlab.push(push(branch, branch));
+        change.send().await;
+        lost.push(change);
+    }
+    scene.gitlab.edit(|world| world.forget_keys(scene.hook));
+    scene.penstock.restart().await;
+    // The second waits for its turn when the host is killed.
+    scene.status(&lost[0].commit, "build", "failed").await;
+    scene.penstock.kill9();
+    scene.penstock.restart().await;
+    scene.status(&lost[1].commit, "build", "failed").await;
+    let made = scene.gitlab.calls_to("POST", "/resend");
+    let paths: Vec<&str> = made.iter().map(|call| call.path.as_str()).collect();
+    assert_eq!(paths.len(), 2, "{paths:?}");
+    assert_ne!(paths[0], paths[1]);
+    scene.settled().await;
+    assert_eq!(scene.runs().await.len(), lost.len());
+}
+
+#[tokio::test]
 async fn branches_and_tags_that_went_unseen_are_swept_and_start_nothing() {
     let scene = eager("deleted").start().await;
     let branch = scene.gitlab.push(push("topic", "one"));

@@ -1,6 +1,7 @@
 //! Calls of a webhook that failed: taken in from GitLab's log, else sent again, no faster than GitLab takes it.
 //!
-//! How far the log was read is written down whenever something ends the reading, so that nothing is sent again twice because the round was cut short.
+//! What was sent again is written down at once, and how far the log was read also when GitLab ends the reading: a round that is cut short, or killed, has
+//! nothing sent twice.
 
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,9 @@ impl Round<'_> {
                     self.host.metrics.reconciled(self.name.as_str(), "resent");
                     tracing::info!(hook = %hook.name, event = id, "had GitLab send a failed call again");
                     kept.push(id);
+                    let sent: Vec<u64> = sent_again.iter().chain(&kept).copied().collect();
+                    let value = write_mark(since, &sent);
+                    self.host.store.set_mark(name, &value, began).await?;
                 }
                 Ok(Sent::Never(error)) => {
                     self.lose(format!("call {id} of the hook `{}`: {error}", hook.name))
