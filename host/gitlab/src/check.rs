@@ -10,17 +10,7 @@ use crate::call::Call;
 use crate::client::Client;
 use crate::confirm::OwnUsers;
 use crate::error::ApiError;
-use crate::hooks::{Webhook, webhook_at};
-use crate::scope::HookScope;
-
-/// A hook that should be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WantedHook {
-    /// What it speaks for.
-    pub scope: HookScope,
-    /// The address that it should call.
-    pub url: String,
-}
+use crate::hooks::{WantedHook, Webhook, webhook_at};
 
 /// What a GitLab said of itself, the token and the hooks. A part that could not be asked does not hide the others.
 #[derive(Clone, Debug)]
@@ -31,7 +21,7 @@ pub struct Health {
     pub user: Result<TokenUser, ApiError>,
     /// What the token may do, and how long.
     pub token: Result<TokenFacts, ApiError>,
-    /// For each hook that was asked for, in order; none: no webhook of the group or project calls the address.
+    /// For each hook that was asked for, in order; none: no webhook of the group or project calls the address, or one that ends alike.
     pub hooks: Vec<Result<Option<Webhook>, ApiError>>,
 }
 
@@ -84,7 +74,7 @@ pub async fn check(client: &Client, hooks: &[WantedHook]) -> Health {
         .await;
     let mut found = Vec::new();
     for hook in hooks {
-        found.push(webhook_at(client, &hook.scope, &hook.url).await);
+        found.push(webhook_at(client, hook).await);
     }
     Health {
         version: version.map(|found| found.version),

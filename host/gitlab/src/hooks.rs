@@ -24,6 +24,39 @@ pub const TEST_EVENTS: [(&str, &str); 4] = [
     ("releases_events", "release"),
 ];
 
+/// A webhook that should be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedHook {
+    /// What it speaks for.
+    pub scope: HookScope,
+    /// Our own address; none: it is not known.
+    pub base: Option<String>,
+    /// Below it, such as `/hooks/gitlab/main/acme`.
+    pub path: String,
+}
+
+impl WantedHook {
+    /// The address that it should call, as far as that is known.
+    pub fn url(&self) -> String {
+        let base = self.base.as_deref().unwrap_or_default();
+        format!("{}{}", base.trim_end_matches('/'), self.path)
+    }
+
+    /// It calls just this address.
+    fn calls(&self, url: &str) -> bool {
+        self.base.is_some() && url.trim_end_matches('/') == self.url().trim_end_matches('/')
+    }
+
+    /// The webhook with the address, else one whose address ends in the path: GitLab may know us by another name.
+    fn best(&self, rows: Vec<HookRow>) -> Option<HookRow> {
+        let alike = |row: &HookRow| row.url.trim_end_matches('/').ends_with(&self.path);
+        let mut alike: Vec<HookRow> = rows.into_iter().filter(alike).collect();
+        let exact = alike.iter().position(|row| self.calls(&row.url));
+        let best = exact.unwrap_or_default();
+        (best < alike.len()).then(|| alike.swap_remove(best))
+    }
+}
+
 /// A webhook of a group, a project or the whole GitLab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Webhook {
@@ -165,32 +198,19 @@ impl Owner {
     }
 }
 
-/// The webhook of a scope with an address. Of an address without a host, such as `/hooks/gitlab/main/acme`, only how it ends counts.
+/// The webhook that is wanted, or one whose address ends alike: whoever minds compares it with [`WantedHook::url`].
 ///
 /// # Errors
 /// GitLab has no answer, or does not show hooks to our user.
-pub async fn webhook_at(
-    client: &Client,
-    scope: &HookScope,
-    address: &str,
-) -> Result<Option<Webhook>, ApiError> {
-    let owner = Owner::of(scope);
+pub async fn webhook_at(client: &Client, wanted: &WantedHook) -> Result<Option<Webhook>, ApiError> {
+    let owner = Owner::of(&wanted.scope);
     let segments = owner.path(&[]);
     let rows = client
         .pages::<HookRow>(&Call::get("hooks", &segments), MOST_PAGES)
         .await?
         .rows;
-    let row = rows.into_iter().find(|row| is_at(&row.url, address));
+    let row = wanted.best(rows);
     Ok(row.map(|row| row.read(Timestamp::now())))
-}
-
-fn is_at(url: &str, address: &str) -> bool {
-    let (url, address) = (url.trim_end_matches('/'), address.trim_end_matches('/'));
-    if address.starts_with('/') {
-        url.ends_with(address)
-    } else {
-        url == address
-    }
 }
 
 /// Has a test event sent; a success switches a webhook on that was paused or disabled. `trigger` is GitLab's word, such as `push_events`.
@@ -254,16 +274,28 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_the_whole_of_it_or_its_end() {
-        for (address, expect) in [
-            ("https://ci.example/hooks/gitlab/main/acme", true),
-            ("https://ci.example/hooks/gitlab/main/acme/", true),
-            ("https://old.example/hooks/gitlab/main/acme", false),
-            ("/hooks/gitlab/main/acme", true),
-            ("/hooks/gitlab/main/other", false),
-        ] {
-            let url = "https://ci.example/hooks/gitlab/main/acme";
-            assert_eq!(is_at(url, address), expect, "{address}");
-        }
+    fn the_webhook_with_the_whole_address_goes_before_one_that_only_ends_alike() {
+        let path = "/hooks/gitlab/main/acme";
+        let best = |base: Option<&str>, urls: &[&str]| {
+            let wanted = WantedHook {
+                scope: HookScope::Group("acme".into()),
+                base: base.map(str::to_owned),
+                path: path.to_owned(),
+            };
+            let rows = urls.iter().map(|url| {
+                let row = serde_json::json!({ "id": 1, "url": url });
+                serde_json::from_value(row).unwrap()
+            });
+            wanted.best(rows.collect()).map(|row| row.url)
+        };
+        let ours = format!("https://ci.example{path}/");
+        let staging = format!("https://staging.example{path}");
+        let other = "https://ci.example/hooks/gitlab/main/other";
+        let base = Some("https://ci.example/");
+        let all = [other, &staging, &ours];
+        assert_eq!(best(base, &all), Some(ours.clone()));
+        assert_eq!(best(None, &all), Some(staging.clone()));
+        assert_eq!(best(base, &[other, &staging]), Some(staging.clone()));
+        assert_eq!(best(base, &[other]), None);
     }
 }

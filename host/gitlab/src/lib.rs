@@ -62,7 +62,7 @@ pub mod trust;
 pub mod verify;
 pub mod whereabouts;
 
-pub use check::{Health, TokenFacts, TokenUser, WantedHook, check};
+pub use check::{Health, TokenFacts, TokenUser, check};
 pub use client::{CallReport, Client, ClientError, ClientSettings, Observer, OwnUser};
 pub use comment::{CommentOutcome, comment};
 pub use confirm::{
@@ -74,7 +74,7 @@ pub use heads::{
     Heads, Listed, OpenRequest, SeenNote, heads, merge_request_now, notes_since, projects_of,
 };
 pub use hook_log::{BETWEEN_RESENDS, FailedCall, FailedCalls, NotReadBack, failed_calls, resend};
-pub use hooks::{HookState, TEST_EVENTS, Webhook, test_hook, webhook_at};
+pub use hooks::{HookState, TEST_EVENTS, WantedHook, Webhook, test_hook, webhook_at};
 pub use incoming::Incoming;
 pub use lookup::{EventContext, lookup};
 pub use parse::{ActorClaim, ParseError, Parsed, ScopeClaim, parse};

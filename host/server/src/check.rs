@@ -210,10 +210,10 @@ pub(crate) fn wanted_hook(
     instance: &GitlabConfig,
     hook: &HookConfig,
 ) -> WantedHook {
-    let base = public_url.unwrap_or_default();
     WantedHook {
         scope: scope(&hook.scope),
-        url: format!("{base}/hooks/gitlab/{}/{}", instance.name, hook.name),
+        base: public_url.map(str::to_owned),
+        path: format!("/hooks/gitlab/{}/{}", instance.name, hook.name),
     }
 }
 
@@ -274,19 +274,26 @@ fn of_instance(name: &str, health: &Health) -> Vec<Finding> {
 /// Events that a hook must send for the routes to mean anything.
 const EVENTS: [&str; 4] = ["push", "tag_push", "merge_requests", "note"];
 
+/// What is there in the place of a webhook with the address.
+pub(crate) fn not_there(wanted: &WantedHook, found: Option<&Webhook>) -> Option<String> {
+    let url = wanted.url();
+    let none = format!("GitLab has no webhook with the address {url}");
+    match found {
+        None => Some(none),
+        Some(found) if found.url.trim_end_matches('/') == url.trim_end_matches('/') => None,
+        Some(found) => Some(format!("{none}; one calls {}", found.url)),
+    }
+}
+
 fn of_hook(what: String, wanted: &WantedHook, found: Option<&Webhook>, signs: bool) -> Finding {
-    let Some(found) = found else {
+    let none = not_there(wanted, found);
+    let Some(found) = found.filter(|_| none.is_none()) else {
         let place = match &wanted.scope {
             HookScope::Group(path) | HookScope::Project(path) => format!(" in `{path}`"),
             HookScope::ProjectId(id) => format!(" in project {id}"),
             HookScope::Instance => String::new(),
         };
-        return Finding::new(
-            Verdict::Bad,
-            what,
-            format!("GitLab has no webhook with the address {}", wanted.url),
-        )
-        .remedy(format!(
+        return Finding::new(Verdict::Bad, what, none.unwrap_or_default()).remedy(format!(
             "add it{place}, with its token and push, tag push, merge request and comment events"
         ));
     };
@@ -310,7 +317,7 @@ fn of_hook(what: String, wanted: &WantedHook, found: Option<&Webhook>, signs: bo
         )
         .remedy("switch these events on if a route takes them");
     }
-    if !found.tls_verified && wanted.url.starts_with("https:") {
+    if !found.tls_verified && found.url.starts_with("https:") {
         return Finding::new(Verdict::Bad, what, "it does not verify our certificate")
             .remedy("switch `Enable SSL verification` on");
     }

@@ -245,7 +245,7 @@ async fn where_nothing_came_it_says_what_stands_in_the_way() {
         &told,
         "bad",
         "hook `acme`",
-        "no webhook with the address http://127.0.0.1:9/elsewhere/hooks/gitlab/main/acme",
+        "no webhook with the address http://127.0.0.1:9/elsewhere/hooks/gitlab/main/acme; one calls http://",
     );
     scene.reconfigure(|config| {
         let hooks = config["gitlab"][0]["hooks"].as_array_mut().unwrap();

@@ -5,20 +5,18 @@ use penstock_gitlab::{ApiError, HookScope, WantedHook, check};
 
 use crate::scene::{Scene, scope};
 
-fn wanted(url: &str) -> WantedHook {
+fn wanted(path: &str) -> WantedHook {
     WantedHook {
         scope: scope(),
-        url: url.to_owned(),
+        base: Some("http://127.0.0.1:9".to_owned()),
+        path: path.to_owned(),
     }
 }
 
 #[tokio::test]
 async fn version_user_token_and_hooks_are_told() {
     let scene = Scene::new().await;
-    let hooks = [
-        wanted("http://127.0.0.1:9/hooks"),
-        wanted("http://127.0.0.1:9/other"),
-    ];
+    let hooks = [wanted("/hooks"), wanted("/other")];
     let found = check(&scene.client, &hooks).await;
     assert_eq!(found.version.unwrap(), "19.1.0-ee");
     let user = found.user.unwrap();
@@ -47,7 +45,8 @@ async fn what_the_token_may_not_ask_does_not_hide_the_rest() {
     .await;
     let hook = WantedHook {
         scope: HookScope::Group("acme".into()),
-        url: "http://127.0.0.1:9/hooks".into(),
+        base: None,
+        path: "/hooks".to_owned(),
     };
     let found = check(&scene.client_of("glpat-weak"), &[hook]).await;
     assert!(found.version.is_ok());

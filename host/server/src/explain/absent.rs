@@ -7,7 +7,7 @@ use penstock_gitlab::{
 };
 use penstock_model::id::InstanceName;
 
-use crate::check::{Finding, Verdict, wanted_hook, who_reads_hooks};
+use crate::check::{Finding, Verdict, not_there, wanted_hook, who_reads_hooks};
 use crate::config::{GitlabConfig, HookConfig};
 use crate::live::{Instance, Live, scope};
 use crate::reconcile::Unrecovered;
@@ -169,9 +169,10 @@ async fn of_hooks(
 }
 
 fn of_hook(what: String, wanted: &WantedHook, found: Option<&Webhook>, sought: &Sought) -> Finding {
-    let Some(found) = found else {
-        let detail = format!("GitLab has no webhook with the address {}", wanted.url);
-        return Finding::new(Verdict::Bad, what, detail).remedy("add the webhook in GitLab");
+    let none = not_there(wanted, found);
+    let Some(found) = found.filter(|_| none.is_none()) else {
+        return Finding::new(Verdict::Bad, what, none.unwrap_or_default())
+            .remedy("add the webhook in GitLab");
     };
     if let Some(until) = found.state.stopped() {
         let detail = format!("GitLab has disabled it {until}");

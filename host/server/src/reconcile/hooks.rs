@@ -12,6 +12,7 @@ use penstock_model::id::{ProjectId, ProjectPath};
 
 use super::Memory;
 use super::round::{Cut, Round};
+use crate::check::wanted_hook;
 use crate::config::HookConfig;
 use crate::live::scope;
 
@@ -86,7 +87,7 @@ impl Round<'_> {
             self.lost.push(format!(
                 "the hook `{}`: {scope} has no webhook whose address ends in `{}`",
                 hook.name,
-                self.address(hook)
+                wanted_hook(None, self.config, hook).path
             ));
         }
         for webhook in webhooks {
@@ -98,10 +99,6 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn address(&self, hook: &HookConfig) -> String {
-        format!("/hooks/gitlab/{}/{}", self.name, hook.name)
-    }
-
     /// Webhooks with the hook's address.
     async fn webhooks(
         &self,
@@ -109,9 +106,10 @@ impl Round<'_> {
         scope: &HookScope,
         projects: &BTreeMap<ProjectId, ProjectPath>,
     ) -> Result<Found, Cut> {
-        let address = self.address(hook);
+        let base = self.live.config.public_url.as_deref();
+        let mut wanted = wanted_hook(base, self.config, hook);
         let mut found = Found::default();
-        match webhook_at(&self.client, scope, &address).await {
+        match webhook_at(&self.client, &wanted).await {
             Ok(Some(known)) => {
                 found.speaking.push(Speaking {
                     name: format!("calls/{}/{}", self.name, hook.name),
@@ -132,7 +130,8 @@ impl Round<'_> {
                 continue;
             }
             let of = HookScope::ProjectId(*id);
-            match webhook_at(&self.client, &of, &address).await {
+            wanted.scope = of.clone();
+            match webhook_at(&self.client, &wanted).await {
                 Ok(Some(known)) => found.speaking.push(Speaking {
                     name: format!("calls/{}/{}/{id}", self.name, hook.name),
                     of,

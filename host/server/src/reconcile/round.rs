@@ -31,7 +31,7 @@ pub(super) struct Round<'a> {
     pub(super) client: Client,
     /// What can't be made up for as things stand.
     pub(super) lost: Vec<String>,
-    config: &'a GitlabConfig,
+    pub(super) config: &'a GitlabConfig,
 }
 
 /// Why something is not looked at to its end.
