@@ -146,10 +146,12 @@ async fn step(
     match tried {
         Tried::Done(result) => {
             count("done");
+            tracing::info!(tries = effect.tries, "acted");
             store.effect_done_then(claim, &id, result, then, now).await
         }
         Tried::Created(run) => {
             count("done");
+            tracing::info!(tries = effect.tries, run.uid, "acted");
             store.run_created_then(claim, *run, then, now).await
         }
         Tried::Again { why, .. }

@@ -261,10 +261,12 @@ pub(crate) fn new_delivery(live: &Live, accepted: &Accepted) -> NewDelivery {
 
 fn receipt(live: &Live, accepted: &Accepted, appended: &Appended) -> (StatusCode, Receipt) {
     let id = accepted.delivery();
-    let link = live
-        .config
+    let config = &live.config;
+    // Without the API's token nobody may follow it.
+    let link = config
         .public_url
         .as_ref()
+        .filter(|_| config.api_token.is_some())
         .map(|url| format!("{url}/api/v1/deliveries/{}/{id}", accepted.instance()));
     let (code, status, first, retry) = match appended {
         Appended::New { .. } => (StatusCode::ACCEPTED, "accepted", None, None),

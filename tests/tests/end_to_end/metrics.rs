@@ -126,7 +126,7 @@ async fn a_log_line_of_every_loop_names_the_delivery() {
         .push(Push::new(PROJECT, "topic", "alice").write("a.txt", "a"));
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "success").await;
-    for message in ["received a delivery", "decided", "a run moved on"] {
+    for message in ["received a delivery", "decided", "acted", "a run moved on"] {
         let logs = scene.penstock.logs();
         let named = logs
             .lines()

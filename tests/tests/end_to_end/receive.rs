@@ -175,6 +175,11 @@ async fn one_tenant_s_key_has_no_effect_on_another_tenant_s_project() {
     forged.body = body;
     let answer = scene.post(&forged).await;
     assert_eq!(answer.status, 403, "{answer:?}");
+    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
+    let counted = metrics
+        .lines()
+        .any(|line| line.contains("out-of-scope") && line.contains("acme") && line.ends_with(" 1"));
+    assert!(counted, "a count and the hook's name are kept:\n{metrics}");
     assert_eq!(
         scene.penstock.command(&["deliveries", "list"]).await.json(),
         json!([])
@@ -344,12 +349,15 @@ async fn a_delivery_that_comes_twice_decides_once_and_the_answer_says_how_to_ret
         (first.status, first.body["status"].as_str()),
         (202, Some("accepted"))
     );
-    assert!(
-        first.body["link"]
-            .as_str()
-            .unwrap()
-            .ends_with(&first.delivery())
+    // Its host is the one that the public reaches; whoever holds the API's token may follow it.
+    let link = first.body["link"].as_str().unwrap();
+    let path = &link[link.find("/api/").unwrap()..];
+    assert_eq!(
+        path,
+        format!("/api/v1/deliveries/main/{}", first.delivery())
     );
+    let shown = scene.explain(&first.delivery()).await;
+    assert_eq!(shown["delivery"]["delivery"], first.delivery());
     scene.run_of(&first.delivery()).await;
     let again = scene.post(&made).await;
     assert_eq!(

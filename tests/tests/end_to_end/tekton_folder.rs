@@ -105,6 +105,86 @@ async fn a_push_and_a_tag_start_the_runs_that_are_for_them() {
     let run = scene.run_of(&delivery).await;
     assert_eq!(run.data["spec"]["params"][1]["value"], "v1.0");
     assert_eq!(run.data["spec"]["params"][0]["value"], pushed.commit);
+    scene
+        .status(&pushed.commit, "Penstock / release", "success")
+        .await;
+    let of_the_tag = scene.gitlab.statuses(PROJECT, &pushed.commit);
+    assert!(
+        of_the_tag
+            .iter()
+            .any(|it| it["name"] == "Penstock / release" && it["ref"] == "v1.0"),
+        "{of_the_tag:#?}"
+    );
+}
+
+/// A task by its path, and one of another project by its address in this GitLab.
+#[tokio::test]
+async fn tasks_by_a_path_and_by_the_address_of_a_granted_project_come_into_the_run() {
+    let task = |name: &str| {
+        format!(
+            "apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {{ name: {name} }}\nspec:\n  steps: [{{ name: {name}, image: example.com/{name}, script: 'true' }}]\n"
+        )
+    };
+    let scene = Scene::builder("tekton-remote")
+        .plugin_by(
+            plugin(json!({})).grant("elsewhere", json!(["acme/web"])),
+            route(),
+        )
+        .start()
+        .await;
+    for project in ["acme/web", "other/api"] {
+        drop(
+            scene
+                .gitlab
+                .push(Push::new(project, "main", "maria").write("ci/lint.yaml", task("lint"))),
+        );
+    }
+    let run = |name: &str, project: &str| {
+        format!(
+            "apiVersion: tekton.dev/v1\nkind: PipelineRun\nmetadata:\n  generateName: {name}-\n  annotations:\n    \
+             pipelinesascode.tekton.dev/on-event: push\n    pipelinesascode.tekton.dev/on-target-branch: main\n    \
+             pipelinesascode.tekton.dev/task: tasks/unit.yaml\n    \
+             pipelinesascode.tekton.dev/task-1: {}/{project}/-/raw/main/ci/lint.yaml\nspec:\n  pipelineSpec:\n    tasks:\n      \
+             - {{ name: unit, taskRef: {{ name: unit }} }}\n      - {{ name: lint, taskRef: {{ name: lint }} }}\n",
+            scene.gitlab.url()
+        )
+    };
+    let pushed = scene.gitlab.push(
+        Push::new(PROJECT, "main", "maria")
+            .write("tasks/unit.yaml", task("unit"))
+            .write(".tekton/good.yaml", run("good", "acme/web"))
+            .write(".tekton/bad.yaml", run("bad", "other/api")),
+    );
+    let delivery = scene.send_one(&pushed).await;
+    let made = scene.run_of(&delivery).await;
+    let tasks = &made.data["spec"]["pipelineSpec"]["tasks"];
+    for (at, name) in ["unit", "lint"].iter().enumerate() {
+        assert_eq!(
+            tasks[at]["taskSpec"]["steps"][0]["image"],
+            format!("example.com/{name}"),
+            "{tasks:#}"
+        );
+    }
+    scene
+        .status(&pushed.commit, "Penstock / good", "success")
+        .await;
+    let explained = scene.explain(&delivery).await;
+    let warnings = explained["routes"][0]["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{explained:#}");
+    assert_eq!(warnings[0]["path"], ".tekton/bad.yaml");
+    assert_eq!(warnings[0]["line"], 9);
+    assert!(
+        warnings[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("other/api"),
+        "{explained:#}"
+    );
+    assert_eq!(
+        scene.runs().await.len(),
+        1,
+        "what is not granted starts nothing"
+    );
 }
 
 #[tokio::test]
