@@ -8,8 +8,8 @@ use std::time::Duration;
 use penstock_control_plane::{TestPlace, shared};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-/// The demo gives up a step after a minute.
-const LIMIT: Duration = Duration::from_secs(180);
+/// The demo gives up a step after three minutes.
+const LIMIT: Duration = Duration::from_secs(400);
 
 fn demo() -> tokio::process::Command {
     let guests =
