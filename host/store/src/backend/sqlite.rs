@@ -396,6 +396,12 @@ fn fault(error: rusqlite::Error) -> StoreError {
         ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
             StoreError::Rejected { what }
         }
+        // SQLite has one word for all that a disk may answer.
+        ErrorCode::SystemIoFailure => StoreError::Unavailable {
+            what: format!(
+                "{what}: the disk fails, or its file system has become read-only; the kernel's log says which"
+            ),
+        },
         _ => StoreError::Unavailable { what },
     }
 }

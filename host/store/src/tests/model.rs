@@ -4,7 +4,7 @@
 //! After every step no run may have been created twice. At rest every delivery has its effects once, in the order of the lane,
 //! and nothing that the head supersedes, or that was closed or cancelled later, is left running.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use penstock_model::admit::{Order, Task};
@@ -151,6 +151,8 @@ struct World {
     objects: BTreeMap<EffectId, Object>,
     /// Creations in their order.
     created: Vec<EffectId>,
+    /// Creations that the store was told of.
+    answered: BTreeSet<EffectId>,
     starts: BTreeMap<EffectId, (usize, u32)>,
 }
 
@@ -185,6 +187,7 @@ impl World {
             closed: false,
             objects: BTreeMap::new(),
             created: Vec::new(),
+            answered: BTreeSet::new(),
             starts: BTreeMap::new(),
         }
     }
@@ -392,7 +395,14 @@ impl World {
             .block_on(store.next_effect(&claim, now))
             .unwrap()
         {
-            Some(effect) => self.workers[worker].acting = Some((claim, Some(effect))),
+            Some(effect) => {
+                let id = effect.order.id;
+                assert!(
+                    !matches!(effect.order.task, Task::StartRun(_)) || !self.answered.contains(&id),
+                    "a run is to be created that the store knows is there"
+                );
+                self.workers[worker].acting = Some((claim, Some(effect)));
+            }
             None => {
                 let _ = self.runtime.block_on(store.release(claim, None, now));
                 self.workers[worker].acting = None;
@@ -455,7 +465,11 @@ impl World {
                     follow_ups: vec![],
                 };
                 let told = store.run_created(&claim, made, now);
-                self.runtime.block_on(told).map(drop)
+                let told = self.runtime.block_on(told).map(drop);
+                if told.is_ok() {
+                    self.answered.insert(id);
+                }
+                told
             }
             _ => {
                 let told = store.effect_done(&claim, &id, serde_json::Value::Null, now);
@@ -747,10 +761,13 @@ impl StateMachineTest for Explored {
 
     fn check_invariants(world: &World, pushes: &u32) {
         assert_eq!(world.head, *pushes);
-        let mut once = world.created.clone();
-        once.sort_unstable();
-        once.dedup();
-        assert_eq!(once.len(), world.created.len(), "a run was created twice");
+        let mut once = BTreeSet::new();
+        for id in &world.created {
+            let Some(of) = world.starts.get(id) else {
+                panic!("{id} was created and nobody ordered it");
+            };
+            assert!(once.insert(of), "{of:?} has two runs");
+        }
     }
 
     fn teardown(mut world: World, _pushes: u32) {
