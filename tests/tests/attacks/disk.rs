@@ -80,7 +80,12 @@ async fn a_full_disk_answers_503_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_disk_that_became_read_only_answers_503_and_loses_nothing() {
-    check("readonly", Shim::read_only, "its file system has become read-only").await;
+    check(
+        "readonly",
+        Shim::read_only,
+        "its file system has become read-only",
+    )
+    .await;
 }
 
 #[tokio::test]

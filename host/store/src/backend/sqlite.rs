@@ -26,8 +26,8 @@ use crate::error::{OpenError, StoreError};
 const BUSY: Duration = Duration::from_secs(5);
 /// Between checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-/// A write-ahead log of more bytes than this is cut back to nothing.
-const LARGE_LOG: u64 = 64 * 1024 * 1024;
+/// A write-ahead log of more pages than this, 32 MiB, begins anew.
+const LARGE_LOG: i64 = 8 * 1024;
 const READERS: usize = 3;
 /// Pages that the connection which writes keeps, in KiB.
 const WRITER_CACHE: u32 = 8 * 1024;
@@ -361,21 +361,25 @@ fn checkpoint_until_closed(connection: &Connection, log: &Path, ended: &Receiver
         if size == 0 {
             continue;
         }
-        let outcome = checkpoint(connection, size > LARGE_LOG || !open);
+        let outcome = checkpoint(connection, open);
         if let Err(error) = outcome {
             tracing::warn!(error = %fault(error), "the store's log could not be checkpointed");
         }
     }
 }
 
-/// Copies the log into the database. To cut it back nobody may write until everything is copied: so most of it is copied before, beside the
-/// writer, twice, since the writer goes on during the first.
-fn checkpoint(connection: &Connection, cut: bool) -> rusqlite::Result<()> {
-    let pragma = |sql| connection.query_row(sql, [], |_| Ok(()));
-    pragma("PRAGMA wal_checkpoint(PASSIVE)")?;
-    if cut {
-        pragma("PRAGMA wal_checkpoint(PASSIVE)")?;
+/// Copies the log into the database. To begin it anew nobody may write until everything is copied: so most of it is copied before, beside the
+/// writer, twice, since the writer goes on during the first. Its file keeps its size and is written over: a file that grows costs the writer the
+/// file system's own log with each sync.
+fn checkpoint(connection: &Connection, open: bool) -> rusqlite::Result<()> {
+    // Each answers whether somebody was in the way, the pages in the log, and how many of them are copied.
+    let pragma = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(1));
+    let pages = pragma("PRAGMA wal_checkpoint(PASSIVE)")?;
+    if !open {
         pragma("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    } else if pages > LARGE_LOG {
+        pragma("PRAGMA wal_checkpoint(PASSIVE)")?;
+        pragma("PRAGMA wal_checkpoint(RESTART)")?;
     }
     Ok(())
 }
@@ -433,6 +437,28 @@ mod tests {
                 .to_string()
                 .contains("give Penstock's account the right")
         );
+    }
+
+    #[test]
+    fn a_large_log_begins_anew_in_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("penstock.db");
+        let writer = fresh(&path);
+        let size = || std::fs::metadata(log_of(&path)).unwrap().len();
+        run(&writer, "INSERT INTO t VALUES (zeroblob(40000000))").unwrap();
+        let large = size();
+        assert!(large > 40_000_000);
+        let beside = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE, READER_CACHE).unwrap();
+        checkpoint(&beside, true).unwrap();
+        run(&writer, "INSERT INTO t VALUES (x'00')").unwrap();
+        let pages = |connection: &Connection| {
+            let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+            connection.query_row(sql, [], |row| row.get::<_, i64>(1))
+        };
+        assert!(pages(&beside).unwrap() < 10);
+        assert_eq!(size(), large);
+        checkpoint(&beside, false).unwrap();
+        assert_eq!(size(), 0, "whoever copies the closed store's file has all");
     }
 
     #[test]
