@@ -165,6 +165,22 @@ pub enum Failure {
         /// How often it was tried.
         tries: u32,
     },
+    /// The plugin would have more state in the project than it may.
+    #[error(
+        "state-full: the plugin would have more than {limit} {what} of state in this project; let it remove keys or give them an expiry"
+    )]
+    StateFull {
+        /// `keys` or `bytes`.
+        what: String,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// The store does not take the decision, and never will.
+    #[error("not-stored: the decision can't be stored: {message}")]
+    NotStored {
+        /// What the store says.
+        message: String,
+    },
 }
 
 impl Failure {
@@ -185,6 +201,8 @@ impl Failure {
             Self::RecordExceeded { .. } => "record-exceeded",
             Self::BadAnswer { .. } => "bad-answer",
             Self::StateConflict { .. } => "state-conflict",
+            Self::StateFull { .. } => "state-full",
+            Self::NotStored { .. } => "not-stored",
         }
     }
 
@@ -280,12 +298,23 @@ pub struct DecisionRecord {
     pub outcome: Outcome,
     /// It was ended by time or by the stack.
     pub cut: bool,
+    /// What came of the call itself, where the host could not commit it: then `outcome` says why, and `state` what it would have written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Box<Outcome>>,
     /// What it used. Not part of the canonical encoding: time is never the same twice.
     #[serde(default, skip)]
     pub usage: Usage,
 }
 
 impl DecisionRecord {
+    /// The record of a call whose outcome can't be committed: it keeps what came of the call beside the reason.
+    #[must_use]
+    pub fn withhold(mut self, why: Failure) -> Self {
+        let came = std::mem::replace(&mut self.outcome, Outcome::Failure(why));
+        self.withheld.get_or_insert_with(|| Box::new(came));
+        self
+    }
+
     /// The canonical encoding.
     ///
     /// # Errors

@@ -59,10 +59,12 @@ pub(crate) fn outcome(outcome: &mut Outcome) {
 /// What of a failure is shown to people: all of it.
 pub(crate) fn failure(failure: &mut Failure) {
     match failure {
-        Failure::Trap { message } | Failure::BadAnswer { message } => for_people(message, MESSAGE),
-        Failure::HostBytesExceeded { what, .. } | Failure::StateExceeded { what, .. } => {
-            for_people(what, TITLE);
-        }
+        Failure::Trap { message }
+        | Failure::BadAnswer { message }
+        | Failure::NotStored { message } => for_people(message, MESSAGE),
+        Failure::HostBytesExceeded { what, .. }
+        | Failure::StateExceeded { what, .. }
+        | Failure::StateFull { what, .. } => for_people(what, TITLE),
         Failure::MemoryExceeded { .. }
         | Failure::CpuExceeded { .. }
         | Failure::DeadlinePassed { .. }

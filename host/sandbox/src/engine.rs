@@ -14,7 +14,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 
 use crate::cache::{Cache, CacheError, CacheSettings};
-use crate::compile::Compiler;
+use crate::compile::{CompileError, Compiler};
 use crate::compiled::{Compiled, Side, setup};
 use crate::config;
 use crate::inspect::{self, LoadError};
@@ -218,9 +218,9 @@ impl Inner {
             match self.make(&self.first, digest, wasm) {
                 Ok(compiled) => compiled,
                 // What is wrong with it, or that it is just too large for the pool: the second engine knows.
-                Err(LoadError::Compile(_) | LoadError::Contract { .. }) => {
-                    self.make(&self.second()?, digest, wasm)?
-                }
+                Err(
+                    LoadError::Compile(CompileError::Invalid { .. }) | LoadError::Contract { .. },
+                ) => self.make(&self.second()?, digest, wasm)?,
                 Err(error) => return Err(error),
             }
         } else if self.first.pooled {

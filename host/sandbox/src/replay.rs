@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use penstock_model::grant::Grant;
 use penstock_model::id::Digest;
 use penstock_model::lookup::{HostFault, Lookup};
-use penstock_model::record::{DecisionRecord, HostCall};
+use penstock_model::record::{DecisionRecord, HostCall, Outcome};
 
 use crate::ask::Allowed;
 use crate::inspect::LoadError;
@@ -168,6 +168,10 @@ pub async fn replay(plugin: &Plugin, record: &DecisionRecord) -> Result<Verdict,
     // The name is the configuration's, not the component's; more time may have been given to a call that did not run out of it.
     again.plugin = record.plugin.clone();
     again.limits = record.limits.clone();
+    // What the host could not commit is a matter of the store then, not of the call: the answer that was withheld is compared, with all the rest.
+    if let (Some(_), Outcome::Failure(why)) = (&record.withheld, &record.outcome) {
+        again = again.withhold(why.clone());
+    }
     if record.cut {
         return Ok(prefix(&again, record));
     }

@@ -345,6 +345,13 @@ fn tell_route(told: &mut String, route: &ExplainedRoute, asked: &Asked) {
             usage.memory / 1024,
             usage.host_calls
         );
+        if usage.log_dropped > 0 {
+            let _ = writeln!(
+                told,
+                "  dropped {} bytes of its log: `limits.log` is full",
+                usage.log_dropped
+            );
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A (delivery, route, attempt) is decided once. If what the call read of its state has changed, nothing at all is written.
 
+use std::sync::Arc;
+
 use penstock_model::admit::{Admitted, Order};
 use penstock_model::effect::{PluginError, Problem};
 use penstock_model::host_event::HostEvent;
@@ -67,7 +69,7 @@ pub struct Decision {
     /// Whether `admitted` is carried out.
     pub mode: Mode,
     /// The plugin call; none: it did not come to one.
-    pub record: Option<DecisionRecord>,
+    pub record: Option<Arc<DecisionRecord>>,
     /// What the plan came to.
     pub admitted: Admitted,
     /// State that the call read and wrote; to write none, leave it empty.

@@ -102,6 +102,13 @@ pub enum Behaviour {
         #[serde(default = "default_key")]
         key: String,
     },
+    /// Does the same and computes between reading and writing, so that other calls come in between.
+    StateSlowCount {
+        /// The state's key.
+        key: String,
+        /// How long: some ten million take a tenth of a second.
+        turns: u64,
+    },
     /// Writes many values.
     StateGrow {
         /// Keys; none: for ever.

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use penstock_doubles::gitlab::Push;
+use penstock_doubles::gitlab::{Break, Fault, Push};
 use penstock_guests::{Behaviour, Settings};
 use penstock_tests::manifest::short_lived;
 use penstock_tests::plugin::guest;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::wait::until;
 use penstock_tests::{Plugin, Route, Scene};
-use penstock_written_guests::{answers_no_text, empty, leaks_handles, trigger};
+use penstock_written_guests::{
+    answers_a_gibibyte, answers_a_million_effects, answers_no_case, answers_no_text, empty,
+    grows_a_table, grows_memories, leaks_handles, trigger, with_instances,
+};
 use serde_json::Value;
 
 fn told_to(name: &str, behaviour: Behaviour) -> Plugin {
@@ -74,7 +77,39 @@ fn failing(folder: &Path) -> Vec<(&'static str, Plugin)> {
             written("holds", folder, &leaks_handles()),
         ),
         ("bad-answer", written("babbles", folder, &answers_no_text())),
+        ("bad-answer", written("invents", folder, &answers_no_case())),
+        (
+            "memory-exceeded",
+            written("eats-by-three", folder, &grows_memories()),
+        ),
+        (
+            "memory-exceeded",
+            written("lays-tables", folder, &grows_a_table()).limit("memory", "384KiB"),
+        ),
+        (
+            "output-exceeded",
+            written("claims", folder, &answers_a_gibibyte()).limit("memory", "1100MiB"),
+        ),
+        (
+            "output-exceeded",
+            written("demands", folder, &answers_a_million_effects()).limit("memory", "1100MiB"),
+        ),
+        (
+            "deadline-passed",
+            bad("hangs", Behaviour::EchoLookups)
+                .grant("fetch", serde_json::json!(["files.example"]))
+                .limit("deadline", "200ms"),
+        ),
     ]
+}
+
+/// Goes on, and most of what it says is lost.
+fn floods() -> Plugin {
+    let behaviour = Behaviour::LogFlood {
+        count: Some(90),
+        bytes: 1000,
+    };
+    told_to("floods", behaviour)
 }
 
 /// Each with what `explain` must say about it: none of them ever runs.
@@ -116,6 +151,14 @@ fn refused(folder: &Path) -> Vec<(&'static str, Plugin)> {
         (
             "bytes of memory and tables",
             written("begins-large", folder, &trigger("(memory $more 2000)", "")),
+        ),
+        (
+            "20 memories",
+            written("remembers", folder, &trigger(&"(memory 1)".repeat(19), "")),
+        ),
+        (
+            "instance count too high",
+            written("multiplies", folder, &with_instances(&trigger("", ""), 70)),
         ),
     ]
 }
@@ -160,8 +203,12 @@ async fn explain_shows_by_which_limit_each_hostile_plugin_was_stopped_and_nothin
     }
     let scene = scene
         .plugin(Plugin::starts("good", &short_lived()))
+        .plugin(floods())
         .start()
         .await;
+    // One plugin alone reads a folder.
+    let folders = Fault::new("GET", "/repository/tree", Break::Hang);
+    scene.gitlab.order(folders);
     let delivery = push(&scene, "topic").await;
     scene.run_of(&delivery).await;
     let told = scene.outcome(&delivery, "failed").await;
@@ -188,17 +235,31 @@ async fn explain_shows_by_which_limit_each_hostile_plugin_was_stopped_and_nothin
     let route = route_of(&told, &good);
     assert_eq!(route["outcome"], "decided", "{route:#}");
 
-    // The first round brought up what stays: pools, caches, threads. What later rounds take is given back.
-    let round = async |n: u32| {
-        let delivery = push(&scene, &format!("round-{n}")).await;
-        scene.outcome(&delivery, "failed").await;
+    let route = route_of(&told, &floods());
+    assert_eq!(route["outcome"], "decided", "{route:#}");
+    let dropped = route["usage"]["log_dropped"].as_u64().unwrap();
+    assert!(dropped > 20_000, "{route:#}");
+    let says = format!("dropped {dropped} bytes of its log");
+    assert!(said.out.contains(&says), "{says} is not in\n{}", said.out);
+
+    // The first rounds bring up what stays: pools, caches, threads. Of what later rounds take nothing is left, also if it is but half a MiB for one
+    // call of one of them.
+    let rounds = async |numbers: std::ops::Range<u32>| {
+        let mut sent = Vec::new();
+        for n in numbers {
+            sent.push(push(&scene, &format!("round-{n}")).await);
+        }
+        for delivery in sent {
+            scene.outcome(&delivery, "failed").await;
+        }
     };
-    round(0).await;
+    rounds(0..10).await;
+    rounds(10..20).await;
     let before = held(scene.penstock.pid());
-    for n in 1..6 {
-        round(n).await;
-    }
-    let most = before + (32 << 20);
+    rounds(20..30).await;
+    rounds(30..40).await;
+    rounds(40..50).await;
+    let most = before + (12 << 20);
     until("the host's memory back where it was", async || {
         (held(scene.penstock.pid()) < most).then_some(())
     })
@@ -283,8 +344,9 @@ async fn nothing_inside_can_be_fetched_whatever_is_granted() {
 async fn a_storm_of_calls_on_one_key_counts_each_of_them_once() {
     let counter = told_to(
         "counter",
-        Behaviour::StateCount {
+        Behaviour::StateSlowCount {
             key: "pushes".to_owned(),
+            turns: 30_000_000,
         },
     );
     let scene = Scene::builder("storm")
@@ -306,4 +368,53 @@ async fn a_storm_of_calls_on_one_key_counts_each_of_them_once() {
     }
     counts.sort_unstable();
     assert_eq!(counts, (1..=40).collect::<Vec<_>>());
+    // They did meet, or this would show nothing.
+    let anew = "the state changed under a call; it is made anew";
+    assert!(scene.penstock.logs().contains(anew));
+}
+
+#[tokio::test]
+async fn hostile_guests_in_python_and_javascript_are_stopped_too() {
+    let of = |name: &str, file: &str, way: &str| {
+        Plugin::new(name, &guest(file))
+            .settings(serde_json::json!({ "do": way }))
+            .limit("memory", "128MiB")
+    };
+    let bad = [
+        (
+            "cpu-exceeded",
+            of("snake", "misbehave-python", "loop").limit("cpu", "2s"),
+        ),
+        (
+            "host-calls-exceeded",
+            of("coffee", "misbehave-javascript", "host-calls"),
+        ),
+    ];
+    let mut scene = Scene::builder("languages");
+    for (_, plugin) in &bad {
+        scene = scene.plugin_by(plugin.clone(), Route::to(&plugin.name).on(&["push"]));
+    }
+    let scene = scene.start().await;
+    let delivery = push(&scene, "topic").await;
+    // They are large, and compiled by a process that gives way to all others.
+    let told = until_compiled("an outcome", async || {
+        let told = scene.explain(&delivery).await;
+        Ok((told["delivery"]["outcome"] == "failed").then_some(told))
+    })
+    .await;
+    for (word, plugin) in &bad {
+        let route = route_of(&told, plugin);
+        let why = route["why"].as_str().unwrap_or_default();
+        assert!(why.starts_with(&format!("{word}:")), "{word}: {route:#}");
+    }
+}
+
+/// As [`until`], for as long as compiling may take.
+async fn until_compiled<T>(
+    what: &str,
+    condition: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> T {
+    let limit = std::time::Duration::from_secs(300);
+    let found = penstock_control_plane::wait::until(what, limit, condition);
+    found.await.unwrap_or_else(|error| panic!("{error:#}"))
 }

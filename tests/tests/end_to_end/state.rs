@@ -6,7 +6,9 @@ use penstock_doubles::gitlab::Push;
 use penstock_guests::Behaviour;
 use penstock_tests::burst::{Ledger, moment, pushes, send_within};
 use penstock_tests::scene::PROJECT;
-use penstock_tests::{Plugin, Route, Scene};
+use penstock_tests::{Plugin, Route, Scene, until};
+use rusqlite::Connection;
+use serde_json::Value;
 
 fn counter() -> Plugin {
     Plugin::misbehave(
@@ -115,4 +117,95 @@ async fn a_counter_is_right_after_many_kills_between_its_write_and_the_commit() 
         counts(&scene, known).await,
         (1..=decided).collect::<Vec<_>>()
     );
+}
+
+/// It failed with this word, and what the plugin answered stands in a record that can be run again.
+async fn withheld(scene: &Scene, delivery: &str, told: &Value, word: &str) {
+    let route = &told["routes"][0];
+    let why = route["why"].as_str().unwrap();
+    assert!(why.starts_with(&format!("{word}: ")), "{route:#}");
+    assert_eq!(route["answer"], word, "{route:#}");
+    assert!(route["record"].is_string(), "{route:#}");
+    assert!(route["usage"]["host_calls"].as_u64() > Some(1), "{route:#}");
+    let again = ["explain", delivery, "--rerun"];
+    let rerun = scene.penstock.command(&again).await.json();
+    assert_eq!(rerun["rerun"][0]["result"], "same", "{rerun:#}");
+    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
+    let counted = format!(r#"penstock_plugin_failures_total{{plugin="counter",kind="{word}"}} 1"#);
+    assert!(metrics.contains(&counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_fills_its_state_is_told_so_and_the_call_stands_in_a_record() {
+    let hoarder = Plugin::misbehave(
+        "counter",
+        Behaviour::StateGrow {
+            count: Some(1001),
+            bytes: 1,
+        },
+    );
+    let scene = Scene::builder("full")
+        .plugin_by(hoarder, Route::to("counter").on(&["push"]))
+        .edit(|config| {
+            let limits = &mut config["plugins"][0]["limits"];
+            limits["state-keys"] = 2000.into();
+            limits["host-calls"] = 5000.into();
+        })
+        .start()
+        .await;
+    let push = Push::new(PROJECT, "topic", "alice").write("a.txt", "a");
+    let delivery = scene.send_one(&scene.gitlab.push(push)).await;
+    let told = scene.outcome(&delivery, "failed").await;
+    withheld(&scene, &delivery, &told, "state-full").await;
+    let why = told["routes"][0]["why"].as_str().unwrap();
+    assert!(why.contains("more than 1000 keys"), "{why}");
+    assert!(why.contains("let it remove keys"), "{why}");
+    let store = Connection::open(scene.store_path()).unwrap();
+    let kept: i64 = store
+        .query_row("SELECT count(*) FROM plugin_state", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 0, "nothing of it is kept");
+}
+
+#[tokio::test]
+async fn a_call_that_loses_its_state_every_time_fails_with_a_record_that_can_be_run_again() {
+    let slow = Plugin::misbehave(
+        "counter",
+        Behaviour::StateSlowCount {
+            key: "pushes".to_owned(),
+            turns: 100_000_000,
+        },
+    );
+    let scene = Scene::builder("lost")
+        .plugin_by(slow, Route::to("counter").on(&["push"]))
+        .start()
+        .await;
+    let push = |n: u32| {
+        let push = Push::new(PROJECT, "topic", "alice").write("a.txt", n.to_string());
+        scene.gitlab.push(push)
+    };
+    let first = scene.send_one(&push(1)).await;
+    scene.outcome(&first, "decided").await;
+    let second = scene.send_one(&push(2)).await;
+    // Somebody writes the key again and again while the plugin computes.
+    let store = Connection::open(scene.store_path()).unwrap();
+    store.busy_timeout(Duration::from_secs(30)).unwrap();
+    let told = until("an outcome", async || {
+        store
+            .execute("UPDATE plugin_state SET version = version + 1", [])
+            .unwrap();
+        let told = scene.explain(&second).await;
+        (told["delivery"]["outcome"] != "waiting").then_some(told)
+    })
+    .await;
+    assert_eq!(told["delivery"]["outcome"], "failed", "{told:#}");
+    withheld(&scene, &second, &told, "state-conflict").await;
+    let anew = scene.penstock.logs();
+    assert_eq!(anew.matches("the state changed under a call").count(), 5);
+    let value: String = store
+        .query_row("SELECT CAST(value AS TEXT) FROM plugin_state", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(value, "1", "nothing of it is kept");
 }

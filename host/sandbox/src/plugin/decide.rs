@@ -96,6 +96,7 @@ impl Loaded {
             log: caller.log,
             state,
             cut,
+            withheld: None,
             outcome,
             usage,
         };

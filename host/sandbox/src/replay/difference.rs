@@ -112,6 +112,7 @@ impl Difference {
         let parts = |record: &DecisionRecord| {
             [
                 ("outcome", value(&record.outcome)),
+                ("withheld", value(&record.withheld)),
                 ("state", value(&record.state)),
                 ("log", value(&record.log)),
                 ("contract", value(&record.contract)),

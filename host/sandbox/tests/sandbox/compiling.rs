@@ -9,6 +9,8 @@ use penstock_sandbox::{
     EngineError, EngineSettings, LoadError, Plugin,
 };
 
+use penstock_written_guests::takes_minutes;
+
 use crate::stage::{Told, grants, guest, input, reasons, usual};
 
 fn child() -> ChildSettings {
@@ -61,17 +63,6 @@ fn a_child_is_limited_in_time_memory_and_output() {
     });
     assert!(matches!(error, CompileError::TooSlow { .. }), "{error}");
     let error = failed(ChildSettings {
-        memory: 40 << 20,
-        ..child()
-    });
-    assert!(
-        matches!(
-            error,
-            CompileError::Died { .. } | CompileError::Invalid { .. }
-        ),
-        "{error}"
-    );
-    let error = failed(ChildSettings {
         output: 1000,
         ..child()
     });
@@ -81,42 +72,6 @@ fn a_child_is_limited_in_time_memory_and_output() {
     );
     let error = failed(ChildSettings::new("/nowhere/compile", []));
     assert!(matches!(error, CompileError::Child { .. }), "{error}");
-}
-
-/// A component of 30 MB whose code is nothing but calls through a table: a few bytes each, and a hundred times as much to compile.
-fn takes_minutes() -> Vec<u8> {
-    fn length(mut n: usize) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        loop {
-            let low = u8::try_from(n & 0x7f).unwrap();
-            n >>= 7;
-            if n == 0 {
-                bytes.push(low);
-                return bytes;
-            }
-            bytes.push(low | 0x80);
-        }
-    }
-    let section = |id: u8, content: &[u8]| [&[id][..], &length(content.len()), content].concat();
-    const FUNCTIONS: usize = 1_500;
-    // local.get 0, local.get 1, local.get 0, call_indirect, local.set 0
-    let piece = [0x20, 0, 0x20, 1, 0x20, 0, 0x11, 0, 0, 0x21, 0];
-    let body = [
-        &[0][..],
-        &piece.repeat(20_000 / piece.len()),
-        &[0x20, 0, 0x0b],
-    ]
-    .concat();
-    let body = [length(body.len()), body].concat();
-    let module = [
-        b"\0asm\x01\0\0\0".to_vec(),
-        section(1, &[1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f]),
-        section(3, &[length(FUNCTIONS), vec![0; FUNCTIONS]].concat()),
-        section(4, &[1, 0x70, 0, 1]),
-        section(10, &[length(FUNCTIONS), body.repeat(FUNCTIONS)].concat()),
-    ]
-    .concat();
-    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, &module)].concat()
 }
 
 #[test]
@@ -149,6 +104,79 @@ fn processor_time_is_a_limit_of_its_own() {
         matches!(&error, LoadError::Compile(CompileError::TooSlow { limit }) if *limit == Duration::from_secs(1)),
         "{error}"
     );
+}
+
+/// Whatever step the memory does not suffice for: it is never the component that is called wrong.
+#[test]
+fn a_child_without_memory_says_that_it_is_the_memory() {
+    let wasm = guest("misbehave");
+    let mut died = 0;
+    for mebibytes in (8..).step_by(16) {
+        let settings = ChildSettings {
+            memory: mebibytes << 20,
+            ..child()
+        };
+        match load(&engine(Compiler::Child(settings), None), &wasm) {
+            Ok(_) => break,
+            Err(LoadError::Compile(error @ CompileError::Died { memory, .. })) => {
+                assert_eq!(memory, mebibytes << 20);
+                assert!(error.to_string().contains("bytes of memory"), "{error}");
+                died += 1;
+            }
+            Err(error) => panic!("with {mebibytes} MiB: {error}"),
+        }
+    }
+    assert!(died > 2, "it suffices at once");
+}
+
+#[test]
+fn a_child_has_no_environment_and_no_folder_of_its_own() {
+    assert!(
+        std::env::var_os("PATH").is_some(),
+        "there is something to keep from it"
+    );
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("told");
+    let script = format!(
+        "{{ readlink /proc/$$/cwd; cat /proc/$$/environ; }} > {}; exit 9",
+        file.display()
+    );
+    let settings = ChildSettings::new("/bin/sh", ["-c".into(), script.into()]);
+    let error = load(&engine(Compiler::Child(settings), None), &guest("minimal")).unwrap_err();
+    assert!(
+        matches!(error, LoadError::Compile(CompileError::Died { .. })),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "/\n");
+}
+
+/// With the pool in front of it a component could be compiled twice, and a limit would hold twice as long as it says.
+#[test]
+fn what_ran_into_a_limit_is_not_compiled_for_a_second_time() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("tries");
+    let script = format!(
+        "echo >> {}; exec {}",
+        file.display(),
+        env!("CARGO_BIN_EXE_penstock-compile")
+    );
+    let settings = ChildSettings {
+        time: Duration::from_secs(1),
+        ..ChildSettings::new("/bin/sh", ["-c".into(), script.into()])
+    };
+    let engine = Engine::new(EngineSettings {
+        slots: 2,
+        compiler: Compiler::Child(settings),
+        ..EngineSettings::default()
+    })
+    .unwrap();
+    assert!(engine.is_pooling());
+    let error = load(&engine, &takes_minutes()).unwrap_err();
+    assert!(
+        matches!(error, LoadError::Compile(CompileError::TooSlow { .. })),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "\n");
 }
 
 #[test]

@@ -4,6 +4,12 @@ use std::io::Read as _;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use penstock_sandbox::LoadError;
+use penstock_sandbox::{Allocation, ChildSettings, CompileError, Compiler, Engine, EngineSettings};
+
+use crate::stage::grants;
 
 /// Set for the process that is the attacker.
 const ATTACKER: &str = "PENSTOCK_TEST_ATTACKER";
@@ -91,4 +97,51 @@ fn nothing_but_pipes_memory_and_threads_is_left() {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("WON []"), "{told}\n{output:?}");
+}
+
+/// The child that the server starts does to itself what `attack` does: before it has read anything of the component.
+#[test]
+fn a_compiling_child_confines_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("pid");
+    let script = format!(
+        "echo $$ > {}; exec {}",
+        file.display(),
+        env!("CARGO_BIN_EXE_penstock-compile")
+    );
+    let engine = Engine::new(EngineSettings {
+        slots: 2,
+        allocation: Allocation::OnDemand,
+        compiler: Compiler::Child(ChildSettings {
+            processor: Duration::from_secs(3),
+            ..ChildSettings::new("/bin/sh", ["-c".into(), script.into()])
+        }),
+        ..EngineSettings::default()
+    })
+    .unwrap();
+    let wasm = penstock_written_guests::takes_minutes();
+    let compiling = std::thread::spawn(move || {
+        let limits = penstock_model::limits::Limits::default();
+        engine.load("p".into(), &wasm, limits, grants())
+    });
+    let begun = Instant::now();
+    let status = loop {
+        let status = std::fs::read_to_string(&file)
+            .ok()
+            .and_then(|pid| std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).ok());
+        match status {
+            Some(status) if status.contains("Seccomp:\t2") => break status,
+            _ => assert!(
+                begun.elapsed() < Duration::from_secs(60) && !compiling.is_finished(),
+                "it is not confined"
+            ),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let error = compiling.join().unwrap().unwrap_err();
+    assert!(
+        matches!(error, LoadError::Compile(CompileError::TooSlow { .. })),
+        "{error}"
+    );
 }

@@ -2,10 +2,11 @@
 
 use penstock_model::grant::{Grant, Grants};
 use penstock_model::limits::Limits;
-use penstock_sandbox::{Kind, LoadError};
+use penstock_model::record::Failure;
+use penstock_sandbox::{Kind, LoadError, SettingsError};
 
 use crate::stage::{engine, grants, guest, load_bytes};
-use penstock_written_guests::{empty, empty_with, trigger};
+use penstock_written_guests::{empty, empty_with, trigger, with_instances};
 
 const SETTINGS: &str = "export penstock:plugin/settings@0.1.0;";
 const TRIGGER: &str = "export penstock:plugin/trigger@0.1.0;";
@@ -186,18 +187,34 @@ fn a_component_that_begins_with_too_much_is_refused() {
         matches!(error, LoadError::Memory { needs, .. } if needs >= 17 * 65536),
         "{error}"
     );
-    let many: String = (0..20).map(|n| format!("(memory $m{n} 1)")).collect();
-    let error = refused(&trigger(&many, ""));
-    assert!(
-        matches!(
-            error,
-            LoadError::TooMany {
-                what: "memories",
-                ..
-            }
-        ),
-        "{error}"
-    );
+}
+
+/// What no configuration raises: one more of each than there may be.
+#[tokio::test]
+async fn a_component_of_too_many_parts_is_refused() {
+    // One memory is there in any case.
+    let error = refused(&trigger(&"(memory 1)".repeat(16), ""));
+    let LoadError::TooMany { what, found, limit } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((what, found, limit), ("memories", 17, 16));
+
+    // The encoder makes a table of its own where something is imported.
+    let error = refused(&trigger(&"(table 1 funcref)".repeat(65), ""));
+    let LoadError::TooMany { what, limit, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((what, limit), ("tables", 64));
+
+    // Instances are counted as they are made: by the first question, which is about the settings, so that a server does not load it either.
+    let plugin = load_bytes(&with_instances(&trigger("", ""), 64), Limits::default()).unwrap();
+    let error = plugin.validate("{}").await.unwrap_err();
+    let SettingsError::Failure(Failure::Trap { message }) = error else {
+        panic!("{error}");
+    };
+    assert!(message.contains("instance count too high"), "{message}");
+    let few = load_bytes(&with_instances(&trigger("", ""), 50), Limits::default()).unwrap();
+    assert!(few.validate("{}").await.unwrap().is_empty());
 }
 
 #[test]

@@ -189,6 +189,41 @@ async fn the_limits_of_the_record_count_and_not_those_of_today() {
 }
 
 #[tokio::test]
+async fn an_answer_that_the_host_withheld_is_compared_like_any_other() {
+    let full = || Failure::StateFull {
+        what: "keys".to_owned(),
+        limit: 1000,
+    };
+    let record = record(r#"{"do":"state-count"}"#, None, Limits::default()).await;
+    assert!(!record.state.written.is_empty());
+    let withheld = record.clone().withhold(full());
+    assert_eq!(withheld.outcome, Outcome::Failure(full()));
+    assert_eq!(
+        withheld.withheld.as_deref(),
+        Some(&record.outcome),
+        "what the plugin answered is kept"
+    );
+    same(&withheld).await;
+    // Another failure of the host takes nothing away from what is compared, and another answer is seen.
+    same(&record.clone().withhold(Failure::StateConflict { tries: 5 })).await;
+    let mut changed = withheld.clone();
+    let Some(Outcome::Plan(plan)) = changed.withheld.as_deref_mut() else {
+        panic!("{changed:?}");
+    };
+    plan.reasons[0] = "count is 7".to_owned();
+    let Verdict::Differs(difference) = again(&changed).await else {
+        panic!("the change was not seen");
+    };
+    assert_eq!(difference.what, "withheld/plan/reasons/0", "{difference}");
+    let mut changed = withheld;
+    changed.state.written.clear();
+    let Verdict::Differs(difference) = again(&changed).await else {
+        panic!("the change was not seen");
+    };
+    assert!(difference.what.starts_with("state/"), "{difference}");
+}
+
+#[tokio::test]
 async fn a_changed_answer_outcome_or_question_is_seen() {
     let plugin = misbehave(Limits::default());
     let original = record(r#"{"do":"echo-lookups"}"#, None, Limits::default()).await;

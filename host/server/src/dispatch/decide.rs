@@ -91,7 +91,8 @@ pub(super) async fn route(
             }
             Err(not_now) => return step.not_now(not_now).await,
         }
-        match step.commit(&call, record).await {
+        let record = Arc::new(record);
+        match step.commit(&call, Arc::clone(&record)).await {
             Err(CommitError::Conflict { what }) => {
                 conflicts += 1;
                 tracing::info!(
@@ -101,22 +102,19 @@ pub(super) async fn route(
                 );
                 if conflicts == CONFLICTS {
                     let failure = Failure::StateConflict { tries: CONFLICTS };
-                    host.metrics
-                        .plugin_failed(call.route.plugin.as_str(), failure.word());
-                    return step.fail(failure.to_string(), Some(&call)).await;
+                    return step.withhold(&call, record, failure).await;
                 }
             }
             Err(CommitError::Store(error)) if !error.is_unavailable() => {
                 // The same answer would be refused for ever: it is the plugin's failure, not the store's.
                 tracing::error!(%error, route = %pending.route, "the store does not take a decision");
-                let why = format!("the decision can't be stored: {error}");
-                return step.fail(why, Some(&call)).await;
+                let message = error.to_string();
+                let failure = Failure::NotStored { message };
+                return step.withhold(&call, record, failure).await;
             }
             Err(CommitError::StateFull { what, limit }) => {
-                let failure = Failure::StateExceeded { what, limit };
-                host.metrics
-                    .plugin_failed(call.route.plugin.as_str(), failure.word());
-                return step.fail(failure.to_string(), Some(&call)).await;
+                let failure = Failure::StateFull { what, limit };
+                return step.withhold(&call, record, failure).await;
             }
             Ok(onward) => return Ok(onward),
             Err(CommitError::AlreadyDecided { .. }) => return Ok(Onward::Stays),
@@ -139,7 +137,7 @@ impl Step<'_> {
     async fn commit(
         &mut self,
         call: &Call,
-        record: DecisionRecord,
+        record: Arc<DecisionRecord>,
     ) -> Result<Onward<Pending>, CommitError> {
         let decision = call.judge(self.delivery, self.pending, record);
         let refused = decision.admitted.refused.len();
@@ -152,6 +150,29 @@ impl Step<'_> {
             "decided"
         );
         Ok(onward)
+    }
+
+    /// Ends the route as failed, with the record of a call whose answer can't be committed: the answer is in it, and why it does not hold.
+    async fn withhold(
+        &mut self,
+        call: &Call,
+        record: Arc<DecisionRecord>,
+        failure: Failure,
+    ) -> Result<Onward<Pending>, LaneError> {
+        let plugin = call.route.plugin.as_str();
+        self.host.metrics.plugin_failed(plugin, failure.word());
+        let why = failure.to_string();
+        let record = Arc::new(Arc::unwrap_or_clone(record).withhold(failure));
+        match self
+            .settled(call.judge(self.delivery, self.pending, record))
+            .await
+        {
+            // It is the record that the store does not take: what is left is to say so.
+            Err(LaneError::Store(error)) if !error.is_unavailable() => {
+                self.fail(why, Some(call)).await
+            }
+            ended => ended,
+        }
     }
 
     /// Commits a decision with the routes, where they are not written yet.

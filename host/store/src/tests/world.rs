@@ -99,6 +99,7 @@ pub(crate) fn record(id: &str) -> DecisionRecord {
             ..Plan::default()
         }),
         cut: false,
+        withheld: None,
         usage: Usage {
             host_calls: 3,
             ..Usage::default()
@@ -115,7 +116,7 @@ pub(crate) fn decision(id: &str, route: &str) -> Decision {
         settlement: Settlement::Decided,
         why: None,
         mode: Mode::Act,
-        record: Some(record(id)),
+        record: Some(record(id).into()),
         admitted: Admitted::default(),
         state: StateChange::default(),
         orders: Vec::new(),

@@ -71,7 +71,10 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
                 )
             },
         )),
-        Behaviour::StateCount { key } => count_in_state(&key),
+        Behaviour::StateCount { key } => count_in_state(&key, || ()),
+        Behaviour::StateSlowCount { key, turns } => {
+            count_in_state(&key, || resources::compute(turns))
+        }
         Behaviour::StateGrow { count, bytes } => {
             resources::fill_the_state(count, bytes).map_err(refused)
         }
@@ -98,7 +101,7 @@ fn refused(error: LookupError) -> PluginError {
     PluginError::Other(error.describe())
 }
 
-fn count_in_state(key: &str) -> Result<Plan, PluginError> {
+fn count_in_state(key: &str, between: impl FnOnce()) -> Result<Plan, PluginError> {
     let count = match state::get(key).map_err(refused)? {
         None => 0,
         Some(bytes) => String::from_utf8(bytes)
@@ -106,6 +109,7 @@ fn count_in_state(key: &str) -> Result<Plan, PluginError> {
             .and_then(|text| text.parse::<u64>().ok())
             .ok_or_else(|| PluginError::Other(format!("the state `{key}` holds no number")))?,
     };
+    between();
     let next = count.saturating_add(1);
     state::put(key, next.to_string().as_bytes(), None).map_err(refused)?;
     Ok(Plan::because(format!("count is {next}")))

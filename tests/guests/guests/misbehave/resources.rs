@@ -18,6 +18,13 @@ pub(crate) fn spin() -> ! {
     }
 }
 
+/// Runs for a while.
+pub(crate) fn compute(turns: u64) {
+    for turn in 0..turns {
+        black_box(turn);
+    }
+}
+
 /// Takes memory by the MiB and writes to each page of it.
 pub(crate) fn take_memory(bytes: Option<u64>) -> Plan {
     let mut held: Vec<Vec<u8>> = Vec::new();

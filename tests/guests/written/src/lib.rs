@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a guest that can't be made is a mistake of the test that wants it"
 )]
 
@@ -191,4 +192,151 @@ pub fn answers_no_text() -> Vec<u8> {
         (i32.store (i32.const 1980) (i32.const 2000)) (i32.store (i32.const 1984) (i32.const 1))
         (i32.store (i32.const 1036) (i32.const 1980)) (i32.store (i32.const 1040) (i32.const 1))",
     )
+}
+
+/// A trigger plugin whose plan has an effect of a case that there isn't.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn answers_no_case() -> Vec<u8> {
+    // One effect at 3000: its key, then the case of its action at 3008.
+    trigger(
+        "",
+        "(i32.store (i32.const 1028) (i32.const 3000)) (i32.store (i32.const 1032) (i32.const 1))
+        (i32.store8 (i32.const 3008) (i32.const 99))",
+    )
+}
+
+/// A trigger plugin whose only reason has 1 GiB of zeroes, which cost it nothing. It needs as much of `limits.memory`.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn answers_a_gibibyte() -> Vec<u8> {
+    trigger(
+        "",
+        "(drop (memory.grow $main (i32.const 16400)))
+        (i32.store (i32.const 1980) (i32.const 65536)) (i32.store (i32.const 1984) (i32.const 1073741824))
+        (i32.store (i32.const 1036) (i32.const 1980)) (i32.store (i32.const 1040) (i32.const 1))",
+    )
+}
+
+/// A trigger plugin whose plan has a million effects, all of zeroes. It needs 1 GiB of `limits.memory`.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn answers_a_million_effects() -> Vec<u8> {
+    trigger(
+        "",
+        "(drop (memory.grow $main (i32.const 16000)))
+        (i32.store (i32.const 1028) (i32.const 65536)) (i32.store (i32.const 1032) (i32.const 1000000))",
+    )
+}
+
+/// A trigger plugin that grows three memories in turn, for ever.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn grows_memories() -> Vec<u8> {
+    trigger(
+        "(memory $a 1) (memory $b 1) (memory $c 1)",
+        "(loop $l
+            (drop (memory.grow $a (i32.const 1)))
+            (drop (memory.grow $b (i32.const 1)))
+            (drop (memory.grow $c (i32.const 1)))
+            (br $l))",
+    )
+}
+
+/// A trigger plugin that grows a table, for ever.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn grows_a_table() -> Vec<u8> {
+    trigger(
+        "(table $t 1 funcref)",
+        "(loop $l (drop (table.grow $t (ref.null func) (i32.const 1000))) (br $l))",
+    )
+}
+
+/// The same component with so many instances of an empty module more.
+///
+/// # Panics
+/// If it is no component.
+#[must_use]
+pub fn with_instances(component: &[u8], count: usize) -> Vec<u8> {
+    // How many modules it has says which one the empty one is.
+    let (mut modules, mut at) = (0, 8);
+    while at < component.len() {
+        modules += usize::from(component[at] == 1);
+        let (length, begins) = read_length(component, at + 1);
+        at = begins + length;
+    }
+    let instance = [&[0][..], &length(modules), &[0]].concat();
+    [
+        component.to_vec(),
+        section(1, b"\0asm\x01\0\0\0"),
+        section(2, &[length(count), instance.repeat(count)].concat()),
+    ]
+    .concat()
+}
+
+/// A component of 30 MB whose code is nothing but calls through a table: a few bytes each, and a hundred times as much to compile.
+#[must_use]
+pub fn takes_minutes() -> Vec<u8> {
+    const FUNCTIONS: usize = 1_500;
+    // local.get 0, local.get 1, local.get 0, call_indirect, local.set 0
+    let piece = [0x20, 0, 0x20, 1, 0x20, 0, 0x11, 0, 0, 0x21, 0];
+    let body = [
+        &[0][..],
+        &piece.repeat(20_000 / piece.len()),
+        &[0x20, 0, 0x0b],
+    ]
+    .concat();
+    let body = [length(body.len()), body].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f]),
+        section(3, &[length(FUNCTIONS), vec![0; FUNCTIONS]].concat()),
+        section(4, &[1, 0x70, 0, 1]),
+        section(10, &[length(FUNCTIONS), body.repeat(FUNCTIONS)].concat()),
+    ]
+    .concat();
+    [b"\0asm\x0d\0\x01\0".to_vec(), section(1, &module)].concat()
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    [&[id][..], &length(content.len()), content].concat()
+}
+
+/// A number as wasm writes it.
+fn length(mut n: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(n & 0x7f).unwrap();
+        n >>= 7;
+        if n == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+/// Such a number at a place, and where it ends.
+fn read_length(bytes: &[u8], mut at: usize) -> (usize, usize) {
+    let (mut n, mut shift) = (0, 0);
+    loop {
+        let byte = bytes[at];
+        at += 1;
+        n |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return (n, at);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use penstock_model::host_event::{Failed, HostEvent, LONGEST_CHAIN};
 use penstock_model::id::{CommitId, EffectId, EffectKey, PlaceName, RefName, Timestamp};
 use penstock_model::lane::Lane;
 use penstock_model::lookup::{self, Answer, Lookup};
-use penstock_model::record::{DecisionRecord, HostCall, Outcome};
+use penstock_model::record::{DecisionRecord, HostCall, Outcome, StateChange};
 use penstock_model::run::{Run, RunState};
 use penstock_model::scope::Scope;
 use penstock_model::tenant::Place;
@@ -333,7 +333,7 @@ impl Call {
         &self,
         delivery: &Delivery,
         pending: &PendingRoute,
-        record: DecisionRecord,
+        record: Arc<DecisionRecord>,
     ) -> Decision {
         let mut refused_ends = Vec::new();
         let (settlement, why, mut admitted) = match &record.outcome {
@@ -371,7 +371,11 @@ impl Call {
             });
             orders.extend(self.refusals(&admitted));
         }
-        let state = record.state.clone();
+        let state = match record.withheld {
+            // It is not to be written: that is why the answer is withheld.
+            Some(_) => StateChange::default(),
+            None => record.state.clone(),
+        };
         Decision {
             mode: match self.route.mode {
                 Mode::Act => penstock_store::Mode::Act,
