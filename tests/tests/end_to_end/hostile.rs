@@ -11,7 +11,7 @@ use penstock_tests::wait::until;
 use penstock_tests::{Plugin, Route, Scene};
 use penstock_written_guests::{
     answers_a_gibibyte, answers_a_million_effects, answers_no_case, answers_no_text, empty,
-    grows_a_table, grows_memories, leaks_handles, trigger, with_instances,
+    grows_a_table, grows_memories, leaks_handles, takes_minutes, trigger, with_instances,
 };
 use serde_json::Value;
 
@@ -417,4 +417,71 @@ async fn until_compiled<T>(
     let limit = std::time::Duration::from_secs(300);
     let found = penstock_control_plane::wait::until(what, limit, condition);
     found.await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+#[tokio::test]
+async fn a_component_that_takes_minutes_to_compile_is_refused_by_a_child_that_has_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = written("slow", folder.path(), &takes_minutes());
+    let mut scene = Scene::builder("slow")
+        .environment("PENSTOCK_TEST_SECRET", "hunter2")
+        .prepare()
+        .await;
+    scene.reconfigure(|config| {
+        config["plugins"] = serde_json::json!([slow.yaml()]);
+        config["routes"] = serde_json::json!([Route::to(&slow.name).yaml()]);
+    });
+    scene.penstock.restart().await;
+    let delivery = push(&scene, "topic").await;
+    let child = until("a compiling child that is confined", async || {
+        let children = children(scene.penstock.pid());
+        children
+            .into_iter()
+            .find(|child| file_of(*child, "status").contains("Seccomp:\t2"))
+    })
+    .await;
+    assert_eq!(file_of(child, "environ"), "", "no environment");
+    let limits = file_of(child, "limits");
+    let limit = |name: &str| {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+        let soft = line[name.len()..].split_whitespace().next().unwrap();
+        soft.parse::<u64>().unwrap()
+    };
+    assert_eq!(limit("Max address space"), 3 << 30, "{limits}");
+    assert_eq!(limit("Max cpu time"), 61, "{limits}");
+    assert_eq!(limit("Max file size"), 0, "{limits}");
+    assert_eq!(limit("Max open files"), 16, "{limits}");
+    let folder = std::fs::read_link(format!("/proc/{child}/cwd")).unwrap();
+    assert_eq!(folder, Path::new("/"));
+    until_compiled("a word about the component", async || {
+        let told = scene.explain(&delivery).await;
+        let route = route_of(&told, &slow);
+        assert_eq!(route["outcome"], "waiting", "{route:#}");
+        let why = route["why"].as_str().unwrap_or_default();
+        if !why.contains("does not load") {
+            return Ok(None);
+        }
+        assert!(why.contains("compiling took longer than"), "{route:#}");
+        Ok(Some(()))
+    })
+    .await;
+}
+
+/// A file about a process; empty if it has ended.
+fn file_of(process: u32, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/{name}")).unwrap_or_default()
+}
+
+/// Processes that a process started.
+fn children(process: u32) -> Vec<u32> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else {
+        return Vec::new();
+    };
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok())
+        .flat_map(|them| {
+            let ids = them.split_whitespace().map(|id| id.parse().unwrap());
+            ids.collect::<Vec<u32>>()
+        })
+        .collect()
 }

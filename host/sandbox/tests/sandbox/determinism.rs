@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use penstock_model::id::Digest;
 use penstock_model::limits::Limits;
-use penstock_model::record::Outcome;
-use penstock_sandbox::{Allocation, Engine, EngineSettings, Kind};
+use penstock_model::lookup::{Answer, Content, File, Lookup};
+use penstock_model::record::{DecisionRecord, Outcome};
+use penstock_sandbox::{Allocation, Asked, Engine, EngineSettings, Kind};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
@@ -157,8 +158,56 @@ fn program(ops: &[Op]) -> Vec<u8> {
     )
 }
 
+/// What a guest of the corpus is asked, and what it sees.
+struct Case {
+    name: String,
+    wasm: Vec<u8>,
+    settings: String,
+    world: fn(&Lookup) -> Asked,
+    /// So many effects are in its plan: what it does is more than to say that there is nothing to do. None: whatever comes of it.
+    effects: Option<usize>,
+}
+
+impl Case {
+    /// In the usual world, and whatever comes of it.
+    fn usual(name: String, wasm: Vec<u8>, settings: String) -> Self {
+        Self {
+            name,
+            wasm,
+            settings,
+            world: usual,
+            effects: None,
+        }
+    }
+
+    fn digest(&self, engine: &Engine) -> String {
+        let Some(record) = record(engine, &self.wasm, &self.settings, self.world) else {
+            return "another kind".to_owned();
+        };
+        if let Some(effects) = self.effects {
+            let found = match &record.outcome {
+                Outcome::Plan(plan) => plan.effects.len(),
+                Outcome::Error(_) | Outcome::Failure(_) => 0,
+            };
+            assert_eq!(found, effects, "{}: {:#?}", self.name, record.outcome);
+        }
+        Digest::of(&record.canonical().unwrap()).to_string()
+    }
+}
+
 /// Digest of the record in its canonical encoding.
 fn digest(engine: &Engine, wasm: &[u8], settings: &str) -> String {
+    let record = record(engine, wasm, settings, usual).unwrap();
+    Digest::of(&record.canonical().unwrap()).to_string()
+}
+
+/// The record of a call; none: it is no trigger.
+fn record(
+    engine: &Engine,
+    wasm: &[u8],
+    settings: &str,
+    world: fn(&Lookup) -> Asked,
+) -> Option<DecisionRecord> {
     let limits = Limits {
         cpu: std::time::Duration::from_secs(20),
         memory: 128 << 20,
@@ -168,17 +217,17 @@ fn digest(engine: &Engine, wasm: &[u8], settings: &str) -> String {
         .load("it".into(), wasm, limits, grants())
         .unwrap_or_else(|error| panic!("{error}"));
     if plugin.kind() != Kind::Trigger {
-        return "another kind".to_owned();
+        return None;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let record = runtime
-        .block_on(plugin.decide(input(settings), Told::new(usual)))
+        .block_on(plugin.decide(input(settings), Told::new(world)))
         .unwrap();
     assert!(!record.cut, "{settings}: {:?}", record.outcome);
-    Digest::of(&record.canonical().unwrap()).to_string()
+    Some(record)
 }
 
 fn other() -> Engine {
@@ -205,8 +254,89 @@ fn any_program_over_floats_and_vectors_gives_the_same_bytes_in_another_engine() 
         .unwrap();
 }
 
-/// Every plugin there is with settings that make it do something, and thirty programs that are always the same.
-fn corpus() -> Vec<(String, Vec<u8>, String)> {
+/// A payload with a mapping whose keys are in no order.
+fn mappings(lookup: &Lookup) -> Asked {
+    let body = r#"{"object_kind":"push","labels":{"zeta":1,"beta":2,"Alpha":3,"omega":4,"eta":5,"10":6,"9":7,"kappa":8,"":9,"iota":10,"mu":11,"nu":12}}"#;
+    match lookup {
+        Lookup::Payload => Ok(Ok(Answer::Text(body.to_owned()))),
+        Lookup::PayloadAt(pointer) => {
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            let part = body.pointer(pointer).map(ToString::to_string);
+            Ok(Ok(Answer::Part(part)))
+        }
+        other => usual(other),
+    }
+}
+
+/// Rules that show the order in which they go through a mapping: as text, as a list, as JSON, and in what is started.
+const RULES: &str = r#"{"rules":[
+    {
+        "name": "build", "on": ["push"],
+        "when": ["event.code_changed", "body.labels.exists(name, body.labels[name] == 12)"],
+        "let": {
+            "names": "body.labels.map(name, name).join(' ')",
+            "some": "body.labels.filter(name, body.labels[name] > 3).map(name, string(body.labels[name])).join(' ')",
+            "json": "marshalJSON(body.labels)"
+        },
+        "params": { "names": "$(extensions.names)", "some": "$(extensions.some)", "json": "$(extensions.json)" },
+        "template": {
+            "apiVersion": "tekton.dev/v1", "kind": "PipelineRun",
+            "spec": {
+                "params": [
+                    { "name": "names", "value": "$(tt.params.names)" },
+                    { "name": "some", "value": "$(tt.params.some)" },
+                    { "name": "json", "value": "$(tt.params.json)" }
+                ],
+                "pipelineRef": { "name": "build" }
+            }
+        }
+    },
+    { "name": "tell", "on": ["push"], "comment": "Labels: $(body.labels)" },
+    { "name": "never", "on": ["push"], "when": "body.labels.all(name, body.labels[name] > 6)", "comment": "No." }
+]}"#;
+
+/// A repository with one pipeline and the tasks that it names.
+fn tekton_folder(lookup: &Lookup) -> Asked {
+    let file = |path: &str, text: &str| File {
+        path: path.to_owned(),
+        blob: "b".repeat(40),
+        content: Content(text.as_bytes().to_vec()),
+    };
+    let run = r#"apiVersion: tekton.dev/v1
+kind: PipelineRun
+metadata:
+  generateName: build-
+  annotations:
+    pipelinesascode.tekton.dev/on-event: "[push]"
+    pipelinesascode.tekton.dev/on-target-branch: "[main]"
+    pipelinesascode.tekton.dev/max-keep-runs: "5"
+spec:
+  params: [{ name: revision, value: "{{ revision }}" }, { name: sender, value: "{{ sender }}" }]
+  pipelineSpec:
+    params: [{ name: revision }, { name: sender }]
+    tasks:
+      - { name: lint, taskRef: { name: lint } }
+      - { name: test, taskRef: { name: test }, runAfter: [lint] }
+"#;
+    let task = |name: &str| {
+        let text = format!(
+            "apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {{ name: {name} }}\nspec:\n  steps:\n    - {{ name: run, image: example.com/{name}, script: \"exit 0\" }}\n"
+        );
+        file(&format!(".tekton/{name}.yaml"), &text)
+    };
+    match lookup {
+        Lookup::Folder { .. } => Ok(Ok(Answer::Folder(vec![
+            task("test"),
+            file(".tekton/build.yaml", run),
+            task("lint"),
+        ]))),
+        Lookup::OpenMergeRequests(_) => Ok(Ok(Answer::MergeRequests(Vec::new()))),
+        other => usual(other),
+    }
+}
+
+/// Every plugin there is, with settings and a world that make it do something, and thirty programs that are always the same.
+fn corpus() -> Vec<Case> {
     let mut all = Vec::new();
     let mut runner = TestRunner::deterministic();
     for number in 0..30 {
@@ -214,7 +344,8 @@ fn corpus() -> Vec<(String, Vec<u8>, String)> {
             .new_tree(&mut runner)
             .unwrap()
             .current();
-        all.push((format!("program {number}"), program(&ops), "{}".to_owned()));
+        let name = format!("program {number}");
+        all.push(Case::usual(name, program(&ops), "{}".to_owned()));
     }
     for name in guests() {
         let ways: &[&str] = match name.as_str() {
@@ -229,11 +360,33 @@ fn corpus() -> Vec<(String, Vec<u8>, String)> {
                 "chance", "floats", "clock", "sleep", "raise", "network", "files",
             ],
             "misbehave-javascript" => &["chance", "floats", "clock", "throw", "payload"],
+            "trigger-map" => {
+                all.push(Case {
+                    settings: RULES.to_owned(),
+                    world: mappings,
+                    effects: Some(2),
+                    ..Case::usual(
+                        "rules over mappings".to_owned(),
+                        guest(&name),
+                        String::new(),
+                    )
+                });
+                &[]
+            }
+            "pipelines-as-code" => {
+                all.push(Case {
+                    settings: "{}".to_owned(),
+                    world: tekton_folder,
+                    effects: Some(1),
+                    ..Case::usual("a .tekton folder".to_owned(), guest(&name), String::new())
+                });
+                &[]
+            }
             _ => &["nothing"],
         };
         for way in ways {
             let settings = format!(r#"{{"do":"{way}"}}"#);
-            all.push((format!("{name} {way}"), guest(&name), settings));
+            all.push(Case::usual(format!("{name} {way}"), guest(&name), settings));
         }
     }
     all
@@ -245,9 +398,9 @@ fn digests(engine: &Engine) -> BTreeMap<String, String> {
     }
     corpus()
         .into_iter()
-        .map(|(name, wasm, settings)| {
-            let digest = digest(engine, &wasm, &settings);
-            (name, digest)
+        .map(|case| {
+            let digest = case.digest(engine);
+            (case.name, digest)
         })
         .collect()
 }
@@ -274,6 +427,9 @@ fn every_plugin_gives_the_same_bytes_again_and_on_one_core() {
     assert_eq!(here, digests(engine()));
     assert_eq!(here, on_one_core);
     assert!(here.len() > 40, "{here:?}");
+    for name in ["rules over mappings", "a .tekton folder"] {
+        assert!(here.contains_key(name), "{name}: {here:?}");
+    }
 }
 
 #[test]
