@@ -180,7 +180,13 @@ async fn step(
     let mut unwritten = None;
     if !routed {
         statuses::of_event(host, &delivery.instance, &delivery.stored, &delivery.parsed).await;
-        let names = match find_routes(host, &delivery).await {
+        let found = find_routes(host, &delivery).await;
+        // Only one that is older than that can have been given up, and told so.
+        let old = now.since(delivery.stored.received_at) > GIVE_UP_AFTER;
+        if old && !matches!(found, Err(NoRoute::Away { .. })) {
+            host.store.take_back(&key, status::of_routed, now).await?;
+        }
+        let names = match found {
             Ok(names) => names,
             Err(NoRoute::Settled(why)) => {
                 tracing::info!(why, "a delivery leads to no plugin");

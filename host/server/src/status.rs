@@ -143,6 +143,23 @@ pub fn of_unconfirmed(about: EffectId, of: ProjectOf, claim: Unconfirmed, why: &
     order
 }
 
+/// The status that takes a failed one of [`of_unconfirmed`] back, since its delivery is routed after all: it would block the merge
+/// request for ever. None: the order is no such status.
+pub fn of_routed(told: &Order) -> Option<Order> {
+    let Task::SetStatus(failed) = &told.task else {
+        return None;
+    };
+    if !is_unconfirmed(told) || failed.state != StatusState::Failed {
+        return None;
+    }
+    let mut status = failed.clone();
+    status.state = StatusState::Success;
+    "it was routed after all".clone_into(&mut status.description);
+    let mut order = order(told.id, status);
+    order.key = EffectKey::new(format!("{UNCONFIRMED}{}", order.key));
+    Some(order)
+}
+
 /// What the key of a status begins with whose project GitLab has not confirmed.
 const UNCONFIRMED: &str = "unconfirmed/";
 

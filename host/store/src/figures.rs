@@ -62,9 +62,12 @@ fn ready_since(tx: &mut dyn Tx) -> Result<BTreeMap<&'static str, Option<Timestam
 
 fn figures(tx: &mut dyn Tx) -> Result<Figures, StoreError> {
     let effects = counts(tx, "SELECT state, count(*) FROM effects GROUP BY state")?;
+    // What died before its routes were found has none: it counts as one.
     let dead_routes = tx.first(
-        "SELECT count(*) FROM routes r WHERE r.outcome = 'dead' AND NOT EXISTS (SELECT 1 FROM routes n \
-         WHERE n.instance = r.instance AND n.delivery = r.delivery AND n.route = r.route AND n.attempt > r.attempt)",
+        "SELECT (SELECT count(*) FROM routes r WHERE r.outcome = 'dead' AND NOT EXISTS (SELECT 1 FROM routes n \
+         WHERE n.instance = r.instance AND n.delivery = r.delivery AND n.route = r.route AND n.attempt > r.attempt)) \
+         + (SELECT count(*) FROM deliveries d WHERE d.outcome = 'dead' AND NOT EXISTS (SELECT 1 FROM routes n \
+         WHERE n.instance = d.instance AND n.delivery = d.id))",
         &[],
     )?;
     Ok(Figures {

@@ -83,6 +83,7 @@ mod size;
 mod state;
 mod store;
 mod take_up;
+mod taken_back;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -108,7 +109,7 @@ pub use project::{Pinned, PinnedProject};
 pub use records::{KeptRecord, RecordPage};
 pub use repeat::{NewPipeline, StatusesOf};
 pub use retention::{Ages, Purged};
-pub use retry::{Retried, RetryError};
+pub use retry::{Retried, RetriedEffect, RetryError};
 pub use run::{RunObservation, StoredRun};
 pub use size::Shrunk;
 pub use state::StateScope;

@@ -1,5 +1,6 @@
 //! Trying again what failed or died, because somebody asks for it.
 
+use penstock_model::admit::Task;
 use penstock_model::id::{DeliveryId, EffectId, InstanceName, RouteName, Timestamp};
 
 use crate::backend::Tx;
@@ -9,6 +10,7 @@ use crate::decision::Brief;
 use crate::delivery::{self, DeliveryKey, DeliveryOutcome, StoredDelivery};
 use crate::dispatch::settle_delivery;
 use crate::error::{StoreError, failures};
+use crate::outbox::read_order;
 use crate::run;
 use crate::store::Store;
 
@@ -21,6 +23,15 @@ pub struct Retried {
     pub routes: Vec<(RouteName, u32)>,
     /// It is routed again: it had no routes.
     pub rerouted: bool,
+}
+
+/// What became of an effect that somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetriedEffect {
+    /// It is tried again.
+    Again,
+    /// It is a status that a newer one has overtaken: posted now, it would take that one's place. It counts as withdrawn.
+    Overtaken,
 }
 
 /// Why nothing is tried again.
@@ -153,8 +164,50 @@ fn reroute(tx: &mut dyn Tx, delivery: &StoredDelivery, now: Timestamp) -> Result
     Ok(changed > 0)
 }
 
-fn retry_effect(tx: &mut dyn Tx, id: &EffectId, now: Timestamp) -> Result<(), RetryError> {
+/// Says whether a status was overtaken: a newer one of its name was posted, or will be.
+fn overtaken(tx: &mut dyn Tx, id: &EffectId) -> Result<bool, StoreError> {
+    let asked = tx.first(
+        "SELECT lane, seq, content FROM effects \
+         WHERE id = ?1 AND kind = 'commit-status' AND state IN ('dead', 'refused') AND content IS NOT NULL",
+        params![&id.hex()],
+    )?;
+    let Some(mut row) = asked else {
+        return Ok(false);
+    };
+    let (lane, seq) = (row.text()?, row.uint()?);
+    let Task::SetStatus(asked) = read_order(&row.bytes()?, &id.hex())?.task else {
+        return Ok(false);
+    };
+    let newer = tx.query(
+        "SELECT id, content FROM effects WHERE lane = ?1 AND seq > ?2 AND kind = 'commit-status' \
+         AND state IN ('waiting', 'done') AND content IS NOT NULL",
+        params![&lane, seq],
+    )?;
+    for mut row in newer {
+        let id = row.text()?;
+        if let Task::SetStatus(it) = read_order(&row.bytes()?, &id)?.task
+            && (&it.of, &it.name, it.merge_request) == (&asked.of, &asked.name, asked.merge_request)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn retry_effect(
+    tx: &mut dyn Tx,
+    id: &EffectId,
+    now: Timestamp,
+) -> Result<RetriedEffect, RetryError> {
     let what = format!("effect {id}");
+    if overtaken(tx, id)? {
+        tx.execute(
+            "UPDATE effects SET state = 'withdrawn', why = 'a newer status of its name came after it', settled_at = ?2, \
+             next_at = NULL WHERE id = ?1 AND state IN ('dead', 'refused')",
+            params![&id.hex(), now],
+        )?;
+        return Ok(RetriedEffect::Overtaken);
+    }
     // What its tries may have left behind is not forgotten with them: it counts as handed out.
     let revived = tx.first(
         "UPDATE effects SET state = 'waiting', tries = 0, first_tried_at = NULL, next_at = ?2, settled_at = NULL, \
@@ -167,7 +220,8 @@ fn retry_effect(tx: &mut dyn Tx, id: &EffectId, now: Timestamp) -> Result<(), Re
         if row.text()? == "start-run" {
             run::queue_again(tx, &id.hex())?;
         }
-        return Ok(wake_lane(tx, Queue::Act, &lane, &tenant, now, now)?);
+        wake_lane(tx, Queue::Act, &lane, &tenant, now, now)?;
+        return Ok(RetriedEffect::Again);
     }
     let known = tx.first(
         "SELECT state FROM effects WHERE id = ?1",
@@ -203,14 +257,19 @@ impl Store {
         Ok(retried)
     }
 
-    /// Tries an effect again that is dead or refused. A run that was refused is queued again.
+    /// Tries an effect again that is dead or refused. A run that was refused is queued again; a status that a newer one has
+    /// overtaken is withdrawn.
     ///
     /// # Errors
     /// There is no such effect, it is neither dead nor refused, its order has expired, or the store's.
-    pub async fn retry_effect(&self, id: &EffectId, now: Timestamp) -> Result<(), RetryError> {
+    pub async fn retry_effect(
+        &self,
+        id: &EffectId,
+        now: Timestamp,
+    ) -> Result<RetriedEffect, RetryError> {
         let id = *id;
-        self.write(move |tx| retry_effect(tx, &id, now)).await?;
+        let became = self.write(move |tx| retry_effect(tx, &id, now)).await?;
         self.hint(Queue::Act);
-        Ok(())
+        Ok(became)
     }
 }

@@ -10,6 +10,7 @@
 mod away;
 mod check;
 mod clone;
+mod dead_letters;
 mod explain;
 mod flow;
 mod hostile;

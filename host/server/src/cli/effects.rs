@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use penstock_model::id::{EffectId, Timestamp};
-use penstock_store::{EffectFilter, EffectState};
+use penstock_store::{EffectFilter, EffectState, RetriedEffect};
 use serde_json::json;
 
 use super::{Shared, open_beside, output};
@@ -61,7 +61,7 @@ pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
                 .iter()
                 .map(|it| {
                     json!({
-                        "id": it.id, "key": it.key, "kind": it.kind, "state": it.state.as_str(), "tries": it.tries,
+                        "id": it.id.to_string(), "key": it.key, "kind": it.kind, "state": it.state.as_str(), "tries": it.tries,
                         "delivery": it.delivery.id, "why": it.why, "next_at": it.next_at.map(text::time),
                     })
                 })
@@ -74,12 +74,24 @@ pub(super) async fn run(command: Command, shared: &Shared) -> Result<ExitCode> {
             });
         }
         Command::Retry { id } => {
+            // As a digest it is written in records.
+            let digits = id.strip_prefix("sha256:").unwrap_or(&id);
             let id =
-                EffectId::parse(&id).with_context(|| format!("`{id}` is no id of an effect"))?;
-            store.retry_effect(&id, Timestamp::now()).await?;
-            output::answer(shared.output, &json!({ "retried": id }), || {
-                format!("{id} is tried again")
-            });
+                EffectId::parse(digits).with_context(|| format!("`{id}` is no id of an effect"))?;
+            match store.retry_effect(&id, Timestamp::now()).await? {
+                RetriedEffect::Again => {
+                    output::answer(shared.output, &json!({ "retried": id.to_string() }), || {
+                        format!("{id} is tried again")
+                    });
+                }
+                RetriedEffect::Overtaken => {
+                    output::answer(
+                        shared.output,
+                        &json!({ "overtaken": id.to_string() }),
+                        || format!("{id} is not posted: a newer status of its name came after it"),
+                    );
+                }
+            }
         }
     }
     store.close().await;

@@ -7,11 +7,12 @@ use penstock_model::run::RunState;
 use super::bed::Bed;
 use super::on_both;
 use super::world::{decision, delivery, key, ordering, start, status};
-use crate::{DeliveryOutcome, Queue, RetryError};
+use crate::{DeliveryOutcome, EffectState, Queue, RetriedEffect, RetryError};
 
 on_both![
     a_refused_run_is_queued_again,
     a_refused_status_is_set_again,
+    a_dead_status_that_a_newer_one_overtook_is_withdrawn,
     a_decision_with_refusals_is_made_again,
     a_decision_without_refusals_is_not_made_again,
     a_delivery_without_a_path_is_found_by_its_own_lane,
@@ -63,6 +64,44 @@ async fn a_refused_status_is_set_again(bed: Bed) {
     let again = bed.store.retry_effect(&order.id, bed.now()).await;
     let said = again.unwrap_err().to_string();
     assert!(said.ends_with("failed, died or was refused can be tried again"));
+}
+
+async fn a_dead_status_that_a_newer_one_overtook_is_withdrawn(bed: Bed) {
+    let claim = bed.routed(delivery("d1", bed.now()), &["r"]).await;
+    let mut orders = [status("d1", "one", 'a'), status("d1", "two", 'a')].to_vec();
+    let mut other = status("d1", "three", 'a');
+    for (order, name) in orders.iter_mut().chain([&mut other]).zip(["x", "x", "y"]) {
+        if let Task::SetStatus(status) = &mut order.task {
+            name.clone_into(&mut status.name);
+        }
+    }
+    let [older, newer] = [orders[0].id, orders[1].id];
+    orders.push(other.clone());
+    bed.store
+        .commit(&claim, ordering("d1", "r", orders), bed.now())
+        .await
+        .unwrap();
+    let act = bed.claim(Queue::Act).await;
+    for id in [older, newer, other.id] {
+        bed.store
+            .effect_dead(&act, &id, "a day", vec![], bed.now())
+            .await
+            .unwrap();
+    }
+    // Of each name the newest goes again, and then nothing older.
+    for (id, became) in [
+        (newer, RetriedEffect::Again),
+        (older, RetriedEffect::Overtaken),
+        (other.id, RetriedEffect::Again),
+    ] {
+        let found = bed.store.retry_effect(&id, bed.now()).await.unwrap();
+        assert_eq!(found, became);
+    }
+    let explained = bed.store.explain(None, &"d1".into()).await.unwrap();
+    let effects = explained.unwrap().effects;
+    let states: Vec<_> = effects.iter().map(|it| it.state).collect();
+    let waits = EffectState::Waiting;
+    assert_eq!(states, [EffectState::Withdrawn, waits, waits]);
 }
 
 async fn a_decision_with_refusals_is_made_again(bed: Bed) {

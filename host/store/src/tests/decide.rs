@@ -289,6 +289,7 @@ async fn routing_that_was_put_off_too_long_is_dead_and_can_be_tried_again(bed: B
         .await
         .unwrap();
     assert_eq!(outcome(&bed, "d1").await, DeliveryOutcome::Dead);
+    assert_eq!(bed.store.figures().await.unwrap().dead_routes, 1);
     assert_eq!(bed.claim_all(Queue::Act).await.len(), 1, "its status waits");
     bed.release(claim).await;
     let retried = bed
@@ -296,6 +297,7 @@ async fn routing_that_was_put_off_too_long_is_dead_and_can_be_tried_again(bed: B
         .retry_delivery(None, &"d1".into(), bed.now())
         .await;
     assert!(retried.unwrap().rerouted);
+    assert_eq!(bed.store.figures().await.unwrap().dead_routes, 0);
     let claim = bed.claim(Queue::Dispatch).await;
     assert_eq!(bed.head(&claim).await.tries, 0);
 }
