@@ -1,12 +1,15 @@
-//! Many deliveries at random moments, and the account of what became of each: acknowledged means exactly one run, otherwise at most one.
+//! Many deliveries at random moments, and the account of what became of each: acknowledged means exactly one run, or the failure that
+//! its plugin makes of it, for all to see; otherwise at most one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use penstock_doubles::gitlab::{Delivery, Push};
+use penstock_guests::Behaviour;
 
-use crate::scene::{Answer, PROJECT, Poster, Scene};
+use crate::plugin::{Plugin, Route};
+use crate::scene::{Answer, Builder, PROJECT, Poster, Scene};
 
 /// What was sent, and what was answered.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,8 @@ pub struct Ledger {
     pub acknowledged: BTreeSet<String>,
     /// Ids that got none, with what was sent: GitLab would show them as failed, and a person may resend them.
     pub unanswered: BTreeMap<String, Delivery>,
+    /// Ids of those whose plugin traps, with their commits: instead of a run they have a visible failure.
+    pub trapping: BTreeMap<String, String>,
 }
 
 impl Ledger {
@@ -49,11 +54,26 @@ impl Ledger {
             .collect()
     }
 
-    /// Waits until everything is done and holds it against the API server: nothing lost, nothing doubled, nothing made up. How many runs there are.
+    /// Pushes to [`TRAPPED`], whose plugin traps.
+    #[must_use]
+    pub fn trapping(&mut self, scene: &Scene, count: usize) -> Vec<Delivery> {
+        let one = |n: usize| {
+            let branch = format!("topic-{}", rand::random_range(0..3));
+            let push = Push::new(TRAPPED, &branch, "alice")
+                .write("a.txt", format!("{n} {}", rand::random::<u64>()));
+            let change = scene.gitlab.push(push);
+            let delivery = change.delivery(scene.hook);
+            self.trapping.insert(id(&delivery), change.commit.clone());
+            delivery
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// Waits until everything is done and holds it against the API server: nothing lost, nothing doubled, nothing made up. What there is.
     ///
     /// # Panics
     /// If something was lost, doubled or made up.
-    pub async fn check(&self, scene: &Scene) -> usize {
+    pub async fn check(&self, scene: &Scene) -> Count {
         let found = self.count(scene).await;
         assert!(
             found.lost.is_empty(),
@@ -66,7 +86,7 @@ impl Ledger {
             "runs doubled: {:?}",
             found.doubled
         );
-        found.runs
+        found
     }
 
     /// Like [`Ledger::check`], and leaves the judgement to the caller.
@@ -87,12 +107,22 @@ impl Ledger {
         let lost = self
             .acknowledged
             .iter()
-            .filter(|id| !runs.contains_key(*id))
+            .filter(|id| !runs.contains_key(*id) && !self.trapping.contains_key(*id))
             .cloned()
-            .collect();
+            .collect::<BTreeSet<_>>();
+        let trapped = self.acknowledged.iter();
+        let trapped = trapped.filter_map(|id| Some((id, self.trapping.get(id)?)));
+        let (mut failed, mut hidden) = (0, BTreeSet::new());
+        for (id, commit) in trapped {
+            match fails_visibly(scene, id, commit).await {
+                true => failed += 1,
+                false => drop(hidden.insert(id.clone())),
+            }
+        }
+        let lost = lost.union(&hidden).cloned().collect();
         let mut doubled: BTreeSet<String> = runs
             .iter()
-            .filter(|(_, count)| **count > 1)
+            .filter(|(id, count)| **count > 1 || self.trapping.contains_key(*id))
             .map(|(id, _)| id.clone())
             .collect();
         // A run that was created, deleted and created again would show here alone.
@@ -105,6 +135,7 @@ impl Ledger {
         );
         Count {
             runs: runs.values().sum(),
+            failed,
             lost,
             doubled,
         }
@@ -116,10 +147,40 @@ impl Ledger {
 pub struct Count {
     /// Runs on the API server.
     pub runs: usize,
-    /// Deliveries that were acknowledged and have no run.
+    /// Deliveries whose plugin trapped, and that failed for all to see.
+    pub failed: usize,
+    /// Deliveries that were acknowledged and have neither a run nor the failure that is due.
     pub lost: BTreeSet<String>,
     /// Deliveries with several runs, and names of runs that were created several times.
     pub doubled: BTreeSet<String>,
+}
+
+/// The project whose plugin traps, in a scene with [`with_traps`].
+pub const TRAPPED: &str = "acme/web";
+
+/// Gives [`TRAPPED`] a tenant of its own, whose pushes lead to a plugin that traps.
+#[must_use]
+pub fn with_traps(builder: Builder) -> Builder {
+    let trap = Plugin::misbehave("traps", Behaviour::Trap);
+    let route = Route::to("traps").on(&["push"]).of_tenant(TRAPPED);
+    builder.plugin_by(trap, route).edit(|config| {
+        let mut tenant = config["tenants"][0].clone();
+        tenant["match"] = TRAPPED.into();
+        config["tenants"]
+            .as_array_mut()
+            .expect("a list")
+            .push(tenant);
+    })
+}
+
+/// The delivery has failed in the eyes of whoever asks Penstock, and of whoever looks at the commit.
+async fn fails_visibly(scene: &Scene, delivery: &str, commit: &str) -> bool {
+    let told = scene.explain(delivery).await;
+    let rows = scene.gitlab.statuses(TRAPPED, commit);
+    let shown = rows
+        .iter()
+        .any(|row| row["name"] == "penstock/traps" && row["status"] == "failed");
+    shown && told["delivery"]["outcome"] == "failed"
 }
 
 /// The id that the host will give a delivery: the hook's name as the configuration has it, and GitLab's id.

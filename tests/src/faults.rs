@@ -82,7 +82,7 @@ fn faults(seed: u64) -> Vec<Fault> {
         .collect()
 }
 
-/// Lets everything fail for so long, under load, and waits until all is done. The clock is set off by so many seconds, one after the other: less than
+/// Lets everything fail for so long, as the generators of this seed draw it, under load, and waits until all is done. The clock is set off by so many seconds, one after the other: less than
 /// the 300 that a signature is good for. What was put off under a clock that ran ahead waits for that time to come, so this adds to the whole.
 ///
 /// # Panics
@@ -91,10 +91,10 @@ pub async fn bad_day(
     scene: &Scene,
     proxy: &Proxy,
     shim: &Shim,
+    seed: u64,
     lasts: Duration,
     clock: &[i64],
 ) -> BadDay {
-    let seed = rand::random();
     for fault in faults(seed) {
         proxy.order(fault);
     }

@@ -128,6 +128,25 @@ impl Postgres {
         assert!(said.status.success(), "{statement}: {why}");
     }
 
+    /// Asks for one number, as a superuser would in psql.
+    ///
+    /// # Panics
+    /// If it is refused, or is no number.
+    #[must_use]
+    pub fn number(&self, query: &str) -> u64 {
+        let said = Command::new(self.bin.join("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["--set=ON_ERROR_STOP=1", "--command", query])
+            .arg(self.url())
+            .stdin(Stdio::null())
+            .output()
+            .expect("psql starts");
+        let why = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success(), "{query}: {why}");
+        let text = String::from_utf8_lossy(&said.stdout);
+        text.trim().parse().expect("a number")
+    }
+
     /// Starts the server again.
     ///
     /// # Panics

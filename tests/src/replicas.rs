@@ -6,7 +6,11 @@ use crate::burst::{Ledger, moment, pushes, send_within};
 use crate::progress::Progress;
 use crate::{Penstock, Scene};
 
-/// Kills one and then the other so many times, in bursts that go to both; what was sent and answered.
+/// Pushes in a round whose plugin traps.
+const TRAPS: usize = 2;
+
+/// Kills one and then the other so many times, in bursts that go to both; what was sent and answered. The scene is one
+/// [`with_traps`](crate::burst::with_traps).
 ///
 /// # Panics
 /// If a good delivery is refused, or a replica does not come back.
@@ -23,6 +27,7 @@ pub async fn kills(
     for round in 0..rounds {
         let at = moment(Duration::from_millis(30), Duration::from_millis(400));
         let mut load = pushes(scene, in_a_round);
+        load.extend(ledger.trapping(scene, TRAPS));
         load.extend(ledger.again(5));
         for delivery in load.iter_mut().skip(in_a_round / 2) {
             delivery.url = delivery.url.replace(&first_url, second_url);

@@ -19,7 +19,7 @@ pub(super) async fn measure(penstock: &Path, lasts: Duration) -> Vec<Figure> {
     let builder = Scene::builder("faults").program(penstock);
     let (builder, proxy) = scene(builder, plane.access(), &shim).await;
     let scene = builder.start().await;
-    let found = bad_day(&scene, &proxy, &shim, lasts, &CLOCK).await;
+    let found = bad_day(&scene, &proxy, &shim, rand::random(), lasts, &CLOCK).await;
     let (api_broken, api_passed) = found.api;
     let (gitlab_calls, gitlab_broken) = found.gitlab;
     let calls = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use super::figure::Figure;
 use super::plane::{Plane, Webhooks};
-use crate::burst::{Ledger, moment, pushes, send_within};
+use crate::burst::{Ledger, moment, pushes, send_within, with_traps};
 use crate::manifest::short_lived;
 use crate::progress::{Progress, said};
 use crate::{Plugin, Route, Scene};
 
 const ROUNDS: u32 = 300;
 const IN_A_ROUND: usize = 20;
+const TRAPS: usize = 2;
 
 /// Measures it.
 pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let plane = Plane::start(Webhooks::InPlace).await;
-    let mut scene = Scene::builder("kill")
+    let mut scene = with_traps(Scene::builder("kill"))
         .cluster(plane.access())
         .program(penstock)
         .plugin_by(
@@ -31,6 +32,7 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     for round in 0..ROUNDS {
         let at = moment(Duration::from_millis(20), Duration::from_millis(300));
         let mut load = pushes(&scene, IN_A_ROUND);
+        load.extend(ledger.trapping(&scene, TRAPS));
         load.extend(ledger.again(5));
         let sending = tokio::spawn(send_within(scene.poster(), load, at.mul_f64(1.2)));
         tokio::time::sleep(at).await;
@@ -53,11 +55,13 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
         ),
         Figure::at_most("runs doubled", number(count.doubled.len()), "runs", 0.0),
         Figure::plain("kills", f64::from(ROUNDS), "kills"),
-        Figure::plain(
+        Figure::at_least(
             "deliveries acknowledged",
             number(ledger.acknowledged.len()),
             "deliveries",
+            f64::from(ROUNDS),
         ),
         Figure::plain("runs created", number(count.runs), "runs"),
+        Figure::plain("visible failures", number(count.failed), "deliveries"),
     ]
 }

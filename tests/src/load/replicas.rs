@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::figure::{Figure, whole};
 use super::plane::{Plane, Webhooks};
+use crate::burst::with_traps;
 use crate::manifest::short_lived;
 use crate::replicas::kills;
 use crate::{Plugin, Postgres, Route, Scene};
@@ -15,7 +16,7 @@ const IN_A_ROUND: usize = 20;
 pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     let plane = Plane::start(Webhooks::InPlace).await;
     let server = Postgres::start().await;
-    let mut scene = Scene::builder("replicas")
+    let mut scene = with_traps(Scene::builder("replicas"))
         .cluster(plane.access())
         .program(penstock)
         .postgres(&server)
@@ -40,11 +41,13 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
         ),
         Figure::at_most(&of("runs doubled"), whole(count.doubled.len()), "runs", 0.0),
         Figure::plain(&of("kills"), f64::from(ROUNDS), "kills"),
-        Figure::plain(
+        Figure::at_least(
             &of("deliveries acknowledged"),
             whole(ledger.acknowledged.len()),
             "deliveries",
+            f64::from(ROUNDS),
         ),
         Figure::plain(&of("runs created"), whole(count.runs), "runs"),
+        Figure::plain(&of("visible failures"), whole(count.failed), "deliveries"),
     ]
 }

@@ -1,5 +1,6 @@
 //! The disk is full, read-only or torn: nothing is taken in that is not kept, it is said why, and it goes on by itself when it can.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ async fn a_torn_database_takes_nothing_in_and_says_so() {
     }
     ledger.check(&scene).await;
     scene.penstock.terminate().await;
+    let (runs, told) = (runs(&scene).await, scene.gitlab.calls().len());
+    assert!(!runs.is_empty());
     let path = shim.disk().join("penstock.db");
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     let pages = file.metadata().unwrap().len() / 4096;
@@ -136,4 +139,16 @@ async fn a_torn_database_takes_nothing_in_and_says_so() {
     }
     let said = scene.penstock.logs();
     assert!(said.contains("restore it from a backup"), "{said}");
+    scene.penstock.kill9();
+    assert_eq!(self::runs(&scene).await, runs, "nothing was half done");
+    let written = scene.gitlab.calls().split_off(told);
+    let written: Vec<_> = written.iter().filter(|it| it.method != "GET").collect();
+    assert!(written.is_empty(), "{written:?}");
+}
+
+/// Each run of the namespace, and what it was made to be.
+async fn runs(scene: &Scene) -> BTreeMap<String, String> {
+    let all = scene.runs().await.into_iter();
+    all.map(|run| (run.metadata.uid.unwrap(), run.data["spec"].to_string()))
+        .collect()
 }

@@ -6,13 +6,17 @@ use penstock_tests::Scene;
 use penstock_tests::faults::{WATCHES, bad_day, scene};
 use penstock_tests::preload::Shim;
 
+/// Of so many calls so many fail, in each run of the test: which ones those are is left to the moment.
+const SEED: u64 = 7;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_fails_for_a_while_and_all_is_done_in_the_end() {
     let access = penstock_control_plane::shared().await.unwrap();
     let shim = Shim::new();
     let (builder, proxy) = scene(Scene::builder("faults"), access, &shim).await;
     let scene = builder.start().await;
-    let found = bad_day(&scene, &proxy, &shim, Duration::from_secs(30), &[5, -5, 0]).await;
+    let lasts = Duration::from_secs(30);
+    let found = bad_day(&scene, &proxy, &shim, SEED, lasts, &[5, -5, 0]).await;
     println!(
         "{} acknowledged, {} done while it was bad, the rest {:?} after; API server {:?} broken and passed, GitLab {:?} all and broken, {} watches cut, {} steps of the clock",
         found.ledger.acknowledged.len(),
@@ -36,8 +40,13 @@ async fn everything_fails_for_a_while_and_all_is_done_in_the_end() {
         "too few to mean anything"
     );
     assert!(found.watches > WATCHES, "no watch was cut");
+    assert!(found.steps > 2, "the clock was not stepped");
+    let (broken, passed) = found.api;
+    let of_api = 100 * broken / (broken + passed).max(1);
+    let (all, broken) = found.gitlab;
+    let of_gitlab = 100 * broken / all.max(1);
     assert!(
-        found.api.0 > 3 && found.gitlab.1 > 10 && found.steps > 2,
-        "the day was not bad"
+        of_api >= 20 && of_gitlab >= 20,
+        "the day was not bad: {of_api} % of the calls to the API server and {of_gitlab} % of those to GitLab were broken"
     );
 }

@@ -11,7 +11,7 @@ async fn what_was_acknowledged_outlives_power_cuts() {
     let mut scene = scene("power", &shim).start().await;
     let found = cuts(&mut scene, &shim, 20, 12).await;
     assert!(found.forgotten.is_empty(), "{:?}", found.forgotten);
-    let runs = found.ledger.check(&scene).await;
+    let runs = found.ledger.check(&scene).await.runs;
     println!(
         "{} acknowledged, {runs} runs; {:?}",
         found.ledger.acknowledged.len(),

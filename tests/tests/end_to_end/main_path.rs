@@ -248,7 +248,12 @@ async fn a_run_that_is_deleted_before_its_outcome_was_read_becomes_canceled() {
         .delete(run.metadata.name.as_deref().unwrap(), &Default::default())
         .await
         .unwrap();
-    scene.status(&change.commit, "build", "canceled").await;
+    let status = scene.status(&change.commit, "build", "canceled").await;
+    let said = status["description"].as_str().unwrap();
+    assert!(
+        said.contains("deleted before its outcome was read"),
+        "{said}"
+    );
     scene.settled().await;
     assert!(
         scene.runs_by_delivery().await.is_empty(),
