@@ -288,6 +288,10 @@ async fn in_project(
     if let (Some(row), Some(merge_request)) = (&found.merge_request, merge_request_of(&mut kind)) {
         merge_request.source_project = row.source_project_id.map(ProjectId);
         merge_request.author = row.author();
+        // What was open when the event was sent may have ended since: nothing is to run for it.
+        if !row.state.is_empty() {
+            row.state.clone_into(&mut merge_request.state);
+        }
     }
     let superseded = found.head.is_some() && found.head != found.commit;
     Ok(Confirmed {

@@ -208,9 +208,11 @@ fn code_changed(event: &Event) -> bool {
         EventKind::Push(push) => push.after.is_some(),
         EventKind::TagPush(push) => push.after.is_some(),
         EventKind::MergeRequest(it) => {
-            it.action == "open"
-                || it.action == "reopen"
-                || (it.action == "update" && it.old_head.is_some())
+            // One that has ended since runs nothing, in whatever order GitLab's deliveries came.
+            it.merge_request.state == "opened"
+                && (it.action == "open"
+                    || it.action == "reopen"
+                    || (it.action == "update" && it.old_head.is_some()))
         }
         EventKind::Sweep(sweep) => sweep.found.is_some(),
         _ => false,

@@ -272,6 +272,17 @@ fn a_sweep_counts_as_the_push_that_was_lost() {
 }
 
 #[test]
+fn a_merge_request_that_has_ended_since_has_no_code_to_decide_about() {
+    let settings = rule(json!({ "on": "merge_request", "when": "event.code_changed" }));
+    let mut event = merge_request("open");
+    assert_eq!(plan(&settings, &event).effects.len(), 1);
+    if let penstock_sdk::EventKind::MergeRequest(it) = &mut event.kind {
+        it.merge_request.state = "merged".to_owned();
+    }
+    assert_eq!(plan(&settings, &event).effects, []);
+}
+
+#[test]
 fn a_deleted_branch_starts_no_run() {
     let mut event = push("main");
     event.commit = None;

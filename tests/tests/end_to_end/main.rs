@@ -15,6 +15,7 @@ mod explain;
 mod flow;
 mod hostile;
 mod incoming;
+mod late;
 mod log_excerpt;
 mod main_path;
 mod metrics;

@@ -152,7 +152,12 @@ async fn an_event_is_past_when_gitlab_has_gone_on() {
     assert!(!scene.confirm(&opened).await.past);
     let closed = scene.gitlab.close(API, opened.number, "alice");
     assert!(!scene.confirm(&closed).await.past);
-    assert!(scene.confirm(&opened).await.past, "it is closed");
+    let late = scene.confirm(&opened).await;
+    assert!(late.past, "it is closed");
+    let EventKind::MergeRequest(it) = &late.kind else {
+        panic!("{:?}", late.kind)
+    };
+    assert_eq!(it.merge_request.state, "closed", "as GitLab says by now");
     let reopened = scene.gitlab.reopen(API, opened.number, "alice");
     assert!(scene.confirm(&closed).await.past, "it is open again");
     assert!(!scene.confirm(&reopened).await.past);
