@@ -1,9 +1,10 @@
 //! Runs over a limit wait in the store, are shown there, and go when there is room; finished ones are kept by number.
 
-use penstock_doubles::gitlab::Push;
-use penstock_tests::manifest::running;
+use penstock_control_plane::{ControlPlane, Options};
+use penstock_doubles::gitlab::{ProjectSeed, Push};
+use penstock_tests::manifest::{running, short_lived};
 use penstock_tests::scene::PROJECT;
-use penstock_tests::{Plugin, Scene, until};
+use penstock_tests::{Plugin, Route, Scene, until};
 use serde_json::{Value, json};
 
 /// What `penstock queue` says.
@@ -99,4 +100,67 @@ async fn the_oldest_finished_runs_are_deleted_and_never_made_again() {
     scene.settled().await;
     let names: Vec<_> = names().await;
     assert_eq!(names, [kept]);
+}
+
+/// What a tenant may have in flight where nothing is written.
+const OF_A_TENANT: usize = 250;
+
+#[tokio::test]
+async fn a_tenant_that_fills_what_it_may_have_by_default_keeps_no_other_from_its_run() {
+    let rule = |n: u32| {
+        let (name, endless) = (format!("build-{n}"), running("sleep infinity"));
+        json!({ "name": name, "on": ["push"], "template": endless })
+    };
+    let rules: Vec<Value> = (0..10).map(rule).collect();
+    // Nothing runs their pods: they would only take the machine from other tests.
+    let options = Options {
+        kubelet: false,
+        tekton_webhook: false,
+        ..Options::default()
+    };
+    let plane = ControlPlane::start(options).await.unwrap();
+    let scene = Scene::builder("greedy")
+        .cluster(plane.access())
+        .plugin(Plugin::trigger_map("greedy", json!(rules)))
+        .plugin_by(
+            Plugin::starts("modest", &short_lived()),
+            Route::to("modest").of_tenant("other/**"),
+        )
+        .seed(|world| {
+            world.project(ProjectSeed::new("acme/lib"));
+        })
+        .edit(|config| drop(config.as_object_mut().unwrap().remove("flow")))
+        .start()
+        .await;
+    // As many as each project may have, and together more than the tenant may.
+    for branch in 0..10 {
+        for project in [PROJECT, "acme/web", "acme/lib"] {
+            let push = Push::new(project, &format!("topic-{branch}"), "alice");
+            scene
+                .send_one(&scene.gitlab.push(push.write("a.txt", branch.to_string())))
+                .await;
+        }
+    }
+    // Ten in a second, on a quick machine.
+    for some in [
+        OF_A_TENANT / 4,
+        OF_A_TENANT / 2,
+        OF_A_TENANT * 3 / 4,
+        OF_A_TENANT,
+    ] {
+        until(&format!("{some} runs"), async || {
+            (scene.runs().await.len() >= some).then_some(())
+        })
+        .await;
+    }
+    let waiting = queue(&scene).await;
+    let full = format!("has {OF_A_TENANT} of {OF_A_TENANT} runs in flight");
+    let for_room = |it: &Value| it["waits_for"].to_string().contains(&full);
+    assert!(waiting.iter().any(for_room), "{waiting:#?}");
+
+    let push = Push::new("other/api", "topic", "oscar").write("a.txt", "a");
+    let delivery = scene.send_one(&scene.gitlab.push(push)).await;
+    scene.run_of(&delivery).await;
+    assert_eq!(scene.runs().await.len(), OF_A_TENANT + 1);
+    assert!(!queue(&scene).await.is_empty());
 }
