@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plugin = PathBuf::from(next("the plugin")?);
     let payload = std::fs::read_to_string(next("the payload")?)?;
     let calls: usize = next("the number of calls")?.parse()?;
-    let manifest = Manifest::new([Wasm::file(plugin)])
+    let manifest = Manifest::new([Wasm::data(std::fs::read(plugin)?)])
         .with_timeout(Duration::from_secs(30))
         .with_memory_max(PAGES);
     let compiled = CompiledPlugin::new(PluginBuilder::new(manifest).with_cache_disabled())?;

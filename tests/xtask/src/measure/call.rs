@@ -79,9 +79,8 @@ fn beside_extism(build: Build) -> Result<Value> {
     let folder = cache::folder()?.join("extism");
     let target = folder.join("target");
     let plugin = guests::module(&root, "beside-extism-plugin", &folder.join("plugin"))?;
-    let mut words = vec!["build", "--locked"];
-    words.extend(build.profile());
-    cmd("cargo", words)
+    // Always optimised: it is built once and does not change with us.
+    cmd!("cargo", "build", "--release", "--locked")
         .dir(&root)
         .env("CARGO_TARGET_DIR", &target)
         .stdout_to_stderr()
@@ -97,7 +96,7 @@ fn beside_extism(build: Build) -> Result<Value> {
         .env("CARGO_TARGET_DIR", cache::target()?)
         .stdout_to_stderr()
         .run()?;
-    let program = target.join(build.folder()).join("penstock-beside-extism");
+    let program = target.join("release/penstock-beside-extism");
     let told = cmd!(program, plugin, payload, CALLS).read()?;
     serde_json::from_str(&told).context("it answers no JSON")
 }
