@@ -1,7 +1,7 @@
 //! Who may work on a lane.
 //!
 //! A claim is (owner, epoch, until). Every write under a claim finds it unchanged in its own transaction, or nothing is written.
-//! Lanes are drawn round-robin over tenants, and no tenant holds more than its cap. A draw costs as much as it draws, however
+//! A lane is drawn for the tenant that holds the fewest, round-robin among equals, and no tenant holds more than its cap. A draw costs as much as it draws, however
 //! many tenants wait: while a lane is held its `ready_at` is the end of its claim, so that draws don't walk over it until something more comes for it.
 
 use std::collections::BTreeMap;
@@ -248,30 +248,32 @@ pub(crate) fn draw<T>(
     let mut tenants = tenants(tx, draw, draw.most as usize + live.len())?;
     let mut drawn = Vec::new();
     let mut after = draw.after.clone();
-    while !tenants.is_empty() && drawn.len() < draw.most as usize {
-        // One lane for each tenant in a round.
-        let mut left = Vec::new();
-        for tenant in tenants {
-            let held = live.entry(tenant.clone()).or_default();
-            if *held >= draw.per_tenant || drawn.len() >= draw.most as usize {
-                continue;
+    while drawn.len() < draw.most as usize {
+        // Among equals the first, and who was served goes to the end: round-robin.
+        let held = |tenant: &String| live.get(tenant).copied().unwrap_or_default();
+        let fewest = tenants
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, tenant)| held(tenant))
+            .filter(|(_, tenant)| held(tenant) < draw.per_tenant);
+        let Some((at, _)) = fewest else {
+            break;
+        };
+        let tenant = tenants.remove(at);
+        let Some(claim) = take(tx, draw, &tenant)? else {
+            continue;
+        };
+        after.clone_from(&tenant);
+        match look(tx, &claim) {
+            Ok(First::Due(first)) => {
+                *live.entry(tenant.clone()).or_default() += 1;
+                drawn.push(Drawn { claim, first });
             }
-            let Some(claim) = take(tx, draw, &tenant)? else {
-                continue;
-            };
-            after.clone_from(&tenant);
-            match look(tx, &claim) {
-                Ok(First::Due(first)) => {
-                    *held += 1;
-                    drawn.push(Drawn { claim, first });
-                }
-                Ok(First::NotBefore(ready_at)) => give_back(tx, &claim, ready_at, draw.now)?,
-                Err(error @ StoreError::Unreadable { .. }) => rest(&claim, &error),
-                Err(error) => return Err(error),
-            }
-            left.push(tenant);
+            Ok(First::NotBefore(ready_at)) => give_back(tx, &claim, ready_at, draw.now)?,
+            Err(error @ StoreError::Unreadable { .. }) => rest(&claim, &error),
+            Err(error) => return Err(error),
         }
-        tenants = left;
+        tenants.push(tenant);
     }
     Ok((drawn, after))
 }

@@ -16,6 +16,7 @@ on_both![
     a_renewed_claim_lasts,
     tenants_are_served_in_turn_however_much_one_of_them_has,
     the_tenant_served_longest_ago_comes_first,
+    the_next_lane_is_drawn_for_the_tenant_that_holds_the_fewest,
     a_tenant_never_holds_more_than_its_cap,
     a_lane_with_nothing_to_do_is_not_drawn,
     what_arrives_while_a_lane_is_held_is_found_after_it,
@@ -114,6 +115,28 @@ async fn the_tenant_served_longest_ago_comes_first(bed: Bed) {
         bed.release(one).await;
     }
     assert_eq!(order, ["a", "b", "c", "a", "b", "c"]);
+}
+
+async fn the_next_lane_is_drawn_for_the_tenant_that_holds_the_fewest(bed: Bed) {
+    let append = async |tenant: &str, projects: std::ops::Range<u64>| {
+        for project in projects {
+            let id = format!("{tenant}{project}");
+            bed.append_this(of_tenant(&id, tenant, project, bed.now()))
+                .await;
+        }
+    };
+    let draw = async |most| {
+        let drawn = claim(&bed, "one", MANY, most).await;
+        let tenants = drawn.into_iter().map(|it| it.tenant.unwrap().to_string());
+        tenants.collect::<Vec<_>>()
+    };
+    append("a", 100..120).await;
+    assert_eq!(draw(4).await, ["a"; 4]);
+    append("b", 200..203).await;
+    append("c", 300..301).await;
+    // Not a lane for each in turn: `a` holds four.
+    assert_eq!(draw(3).await, ["b", "c", "b"]);
+    assert_eq!(draw(3).await, ["b", "a", "a"]);
 }
 
 async fn a_tenant_never_holds_more_than_its_cap(bed: Bed) {
