@@ -2,7 +2,7 @@
 //! its plugin makes of it, for all to see; otherwise at most one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use penstock_doubles::gitlab::{Delivery, Push};
@@ -46,9 +46,10 @@ impl Ledger {
         }
     }
 
-    /// Takes out some that got no answer, to send them again.
+    /// Takes out some that got no answer, to send them again: with the signature that they have, which is good for five minutes.
     pub fn again(&mut self, count: usize) -> Vec<Delivery> {
-        let ids: Vec<String> = self.unanswered.keys().take(count).cloned().collect();
+        let fresh = self.unanswered.iter().filter(|(_, it)| is_fresh(it));
+        let ids: Vec<String> = fresh.take(count).map(|(id, _)| id.clone()).collect();
         ids.iter()
             .filter_map(|id| self.unanswered.remove(id))
             .collect()
@@ -140,6 +141,18 @@ impl Ledger {
             doubled,
         }
     }
+}
+
+/// Its signature is younger than four minutes, or it has none.
+fn is_fresh(delivery: &Delivery) -> bool {
+    let signed = delivery.headers.get("webhook-timestamp");
+    let Some(signed) = signed.and_then(|it| it.to_str().ok()?.parse().ok()) else {
+        return true;
+    };
+    let signed = SystemTime::UNIX_EPOCH + Duration::from_secs(signed);
+    signed
+        .elapsed()
+        .is_ok_and(|age| age < Duration::from_secs(240))
 }
 
 /// What came of a burst.
