@@ -29,9 +29,9 @@ use crate::{
     wire::chain,
 };
 
-/// The API server ends a watch after so many seconds, and it is taken up again: a connection that died silently is
-/// found out after at most that.
-const WATCH_SECONDS: u32 = 120;
+/// The API server ends a watch after so many seconds, and it is taken up again where it was. One that says nothing for longer, not even that it
+/// begins, hangs: the connection is given up (`wire`).
+const WATCH_SECONDS: u32 = 30;
 
 /// A listing that says nothing for so long is begun anew: its answer may be lost.
 const LISTING_PATIENCE: Duration = Duration::from_secs(30);

@@ -33,8 +33,8 @@ use crate::{
 
 /// Connecting, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that said nothing for so long is dead. Bookmarks come on a watch about every minute.
-const READ_TIMEOUT: Duration = Duration::from_secs(180);
+/// A connection that said nothing for so long is dead: a watch ends before, and no call is given as much time.
+const READ_TIMEOUT: Duration = Duration::from_secs(45);
 /// Unused connections are kept so long; API servers close them after 90 s at the earliest.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Greatest answer that is read.

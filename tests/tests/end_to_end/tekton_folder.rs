@@ -204,7 +204,7 @@ async fn a_merge_request_and_a_comment_on_it_start_runs_and_the_comment_shows_th
     scene
         .status(&proposed.commit, "Penstock / test", "success")
         .await;
-    comment(&scene, iid(&proposed), "| test |").await;
+    comment(&scene, iid(&proposed), "✅ succeeded").await;
 
     // A stranger's comment starts nothing, a developer's does.
     let stranger = scene
