@@ -24,7 +24,7 @@ use crate::{explain, log};
 use scene::{BOT_NAME, PROJECT, Scene, TOKEN};
 
 /// A step that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the demo is shown with.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub struct Arguments {
 /// Shows the main job.
 ///
 /// # Errors
-/// A step does not come to its end within three minutes.
+/// A step does not come to its end within a minute.
 pub async fn run(arguments: &Arguments) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await

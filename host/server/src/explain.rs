@@ -94,7 +94,7 @@ impl Asked {
 pub struct Explanation {
     explained: Explained,
     /// For each route, what the plugin was asked.
-    events: Vec<Asked>,
+    asked: Vec<Asked>,
 }
 
 impl Explanation {
@@ -103,12 +103,12 @@ impl Explanation {
     /// # Errors
     /// The store's.
     pub async fn of(store: &Store, explained: Explained) -> Result<Self, StoreError> {
-        let mut events = Vec::new();
+        let mut asked = Vec::new();
         for route in &explained.routes {
             let record = store
                 .record(&explained.delivery.key, &route.route, route.attempt)
                 .await;
-            events.push(match record {
+            asked.push(match record {
                 Ok(Some(record)) => Asked::Event(Box::new(record.event)),
                 Ok(None) => Asked::Nothing,
                 // All else is shown: whoever asks has the more reason to.
@@ -116,11 +116,11 @@ impl Explanation {
                 Err(error) => return Err(error),
             });
         }
-        Ok(Self { explained, events })
+        Ok(Self { explained, asked })
     }
 
     fn routes(&self) -> impl Iterator<Item = (&ExplainedRoute, &Asked)> {
-        self.explained.routes.iter().zip(&self.events)
+        self.explained.routes.iter().zip(&self.asked)
     }
 }
 

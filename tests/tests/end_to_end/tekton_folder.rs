@@ -5,7 +5,7 @@ use penstock_tests::scene::{FORK, PROJECT, annotation};
 use penstock_tests::{Scene, until};
 use serde_json::{Value, json};
 
-use crate::tekton::{for_forks, plugin, route};
+use crate::tekton::{self, for_forks, plugin, route};
 
 const RUN: &str = r#"
 apiVersion: tekton.dev/v1
@@ -72,15 +72,7 @@ async fn scene(name: &str) -> (Scene, Change) {
 
 /// The body of Penstock's comment on the merge request, once it has this part.
 async fn comment(scene: &Scene, iid: u64, part: &str) -> String {
-    until(&format!("a comment with {part}"), async || {
-        let notes = scene.gitlab.notes(PROJECT, iid);
-        let bodies = notes.iter().filter_map(|note| note["body"].as_str());
-        bodies
-            .filter(|body| body.contains("**Pipelines**") && body.contains(part))
-            .map(str::to_owned)
-            .next()
-    })
-    .await
+    tekton::comment(scene, iid, part, |body| body.contains(part)).await
 }
 
 fn iid(change: &Change) -> u64 {
