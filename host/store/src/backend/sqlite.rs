@@ -126,7 +126,9 @@ impl Sqlite {
         super::join(&mut held.workers);
         held.ending.take();
         super::join(&mut held.checkpoints);
-        held.lock.take();
+        if let Some(lock) = held.lock.take() {
+            give_back(&lock);
+        }
     }
 }
 
@@ -176,6 +178,13 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::Held { path }),
         Err(TryLockError::Error(error)) => Err(wrong(error)),
+    }
+}
+
+/// To close the file is not enough: a child that is being started still has it, until it becomes its program.
+fn give_back(lock: &File) {
+    if let Err(error) = lock.unlock() {
+        tracing::warn!(%error, "the store's lock could not be given back");
     }
 }
 
@@ -437,6 +446,18 @@ mod tests {
                 .to_string()
                 .contains("give Penstock's account the right")
         );
+    }
+
+    #[test]
+    fn a_lock_that_is_given_back_is_free_whoever_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("penstock.db");
+        let held = lock(&path).unwrap();
+        let _child = held.try_clone().unwrap();
+        assert!(matches!(lock(&path), Err(OpenError::Held { .. })));
+        give_back(&held);
+        drop(held);
+        assert!(lock(&path).is_ok());
     }
 
     #[test]
