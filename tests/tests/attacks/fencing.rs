@@ -232,6 +232,11 @@ async fn postgres_that_stops_and_starts_in_a_burst_loses_and_doubles_nothing() {
         let sending = tokio::spawn(send_within(scene.poster(), load, 2 * at));
         tokio::time::sleep(at).await;
         server.stop();
+        // One surely meets it while it is away.
+        let during = pushes(&scene, 1).remove(0);
+        let refused = scene.post(&during).await;
+        assert_eq!(refused.status, 503, "{refused:?}");
+        ledger.note(during, Some(refused));
         server.resume().await;
         for (mut delivery, answer) in sending.await.unwrap() {
             delivery.url = delivery.url.replace(&second_url, scene.url());
