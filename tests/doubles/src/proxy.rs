@@ -30,6 +30,9 @@ const HOP: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
+/// How long a call that is to be held is waited for.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A proxy. When the last handle is dropped, it closes its port and its connections.
 #[derive(Clone, Debug)]
 pub struct Proxy {
@@ -88,10 +91,13 @@ impl Held {
     /// Waits until a call came; its body.
     ///
     /// # Panics
-    /// If it is asked twice, or the proxy is gone.
+    /// If it is asked twice, no such call comes within two minutes, or the proxy is gone.
     pub async fn reached(&mut self) -> Bytes {
         let reached = self.reached.take().expect("asked once");
-        reached.await.expect("the proxy lives")
+        tokio::time::timeout(PATIENCE, reached)
+            .await
+            .expect("a call that matches comes")
+            .expect("the proxy lives")
     }
 
     /// Lets it go.

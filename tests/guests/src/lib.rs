@@ -109,6 +109,13 @@ pub enum Behaviour {
         /// How long: some ten million take a tenth of a second.
         turns: u64,
     },
+    /// Counts as `StateCount` does, then reads a file of the repository: its write waits meanwhile.
+    StateCountAndRead {
+        /// The state's key.
+        key: String,
+        /// The file.
+        path: String,
+    },
     /// Writes many values.
     StateGrow {
         /// Keys; none: for ever.

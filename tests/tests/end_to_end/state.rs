@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use penstock_doubles::gitlab::Push;
+use penstock_doubles::proxy::{Then, Where};
 use penstock_guests::Behaviour;
 use penstock_tests::burst::{Ledger, moment, pushes, send_within};
+use penstock_tests::proxied;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Route, Scene, until};
 use rusqlite::Connection;
@@ -77,6 +79,37 @@ async fn a_write_of_a_call_that_fails_is_not_kept() {
     let delivery = scene.send_one(&second).await;
     scene.outcome(&delivery, "decided").await;
     assert_eq!(counts(&scene, [delivery]).await, [1]);
+}
+
+#[tokio::test]
+async fn a_counter_is_right_after_a_kill_between_its_write_and_the_commit() {
+    let counter = Plugin::misbehave(
+        "counter",
+        Behaviour::StateCountAndRead {
+            key: "pushes".to_owned(),
+            path: "a.txt".to_owned(),
+        },
+    )
+    .grant("gitlab-read", serde_json::json!(["files"]));
+    let builder = Scene::builder("between").plugin_by(counter, Route::to("counter").on(&["push"]));
+    let (builder, proxy) = proxied::gitlab(builder).await;
+    let mut scene = builder.start().await;
+    let push = |n: u32| {
+        let push = Push::new(PROJECT, &format!("topic-{n}"), "alice").write("a.txt", "a");
+        scene.gitlab.push(push)
+    };
+    let (first, second) = (push(1), push(2));
+    let mut held = proxy.hold("GET", "/repository/files/a\\.txt", Where::Request);
+    let first = scene.send_one(&first).await;
+    // It has written its count and waits for GitLab: nothing of the call is in the store.
+    held.reached().await;
+    scene.penstock.kill9();
+    held.then(Then::GoOn);
+    scene.penstock.restart().await;
+    scene.outcome(&first, "decided").await;
+    let second = scene.send_one(&second).await;
+    scene.outcome(&second, "decided").await;
+    assert_eq!(counts(&scene, [first, second]).await, [1, 2]);
 }
 
 #[tokio::test]

@@ -75,6 +75,11 @@ fn behave(behaviour: Behaviour, event: Option<&Event>) -> Result<Plan, PluginErr
         Behaviour::StateSlowCount { key, turns } => {
             count_in_state(&key, || resources::compute(turns))
         }
+        Behaviour::StateCountAndRead { key, path } => {
+            let counted = count_in_state(&key, || ())?;
+            penstock_sdk::repository::text(&path)?;
+            Ok(counted)
+        }
         Behaviour::StateGrow { count, bytes } => {
             resources::fill_the_state(count, bytes).map_err(refused)
         }
