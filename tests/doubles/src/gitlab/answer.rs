@@ -17,6 +17,8 @@ pub(crate) enum Answer {
     One(u16, Value),
     /// Rows to be paged by `page` and `per_page`.
     Rows(Vec<Value>),
+    /// Of so many rows those on the page that the call asks for.
+    Page(usize, Vec<Value>),
     /// Rows that may also be paged by key; each with its key.
     KeyedRows(Vec<(String, Value)>),
     /// Bytes as they are, with further headers.
@@ -158,6 +160,20 @@ impl Answer {
         Self::One(201, value)
     }
 
+    /// The page of these rows that the call asks for; the others are counted and not shown.
+    pub(crate) fn page<T>(
+        call: &Call,
+        rows: impl IntoIterator<Item = T>,
+        show: impl FnMut(T) -> Value,
+    ) -> Result<Self, ApiError> {
+        let (per_page, page) = (rows_per_page(call)?, number_of_page(call)?);
+        let rows: Vec<T> = rows.into_iter().collect();
+        let total = rows.len();
+        let from = (page - 1).saturating_mul(per_page);
+        let shown = rows.into_iter().skip(from).take(per_page).map(show);
+        Ok(Self::Page(total, shown.collect()))
+    }
+
     /// Renders the answer; pages need the call to make their links.
     pub(crate) fn into_response(self, call: &Call, base: &str) -> Result<Response<Body>, ApiError> {
         let builder = Response::builder().header("content-type", "application/json");
@@ -172,12 +188,15 @@ impl Answer {
                 }
                 builder.body(Body::from(bytes))
             }
-            Self::Rows(rows) => return by_offset(rows, call, base),
+            Self::Rows(rows) => {
+                return Self::page(call, rows, |row| row)?.into_response(call, base);
+            }
+            Self::Page(total, shown) => return by_offset(total, shown, call, base),
             Self::KeyedRows(rows) if call.text("pagination").as_deref() == Some("keyset") => {
                 return by_key(rows, call, base);
             }
             Self::KeyedRows(rows) => {
-                return by_offset(rows.into_iter().map(|(_, row)| row).collect(), call, base);
+                return Self::page(call, rows, |(_, row)| row)?.into_response(call, base);
             }
         };
         Ok(response.expect("a response"))
@@ -194,6 +213,10 @@ fn rows_per_page(call: &Call) -> Result<usize, ApiError> {
     Ok(asked.min(100))
 }
 
+fn number_of_page(call: &Call) -> Result<usize, ApiError> {
+    Ok(call.number("page")?.unwrap_or(1).max(1) as usize)
+}
+
 /// The call's own address with some parameters replaced.
 fn link(call: &Call, base: &str, replace: &[(&str, String)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -208,16 +231,14 @@ fn link(call: &Call, base: &str, replace: &[(&str, String)]) -> String {
     format!("{base}{}?{}", call.path, query.finish())
 }
 
-fn by_offset(rows: Vec<Value>, call: &Call, base: &str) -> Result<Response<Body>, ApiError> {
-    let per_page = rows_per_page(call)?;
-    let page = call.number("page")?.unwrap_or(1).max(1) as usize;
-    let total = rows.len();
+fn by_offset(
+    total: usize,
+    shown: Vec<Value>,
+    call: &Call,
+    base: &str,
+) -> Result<Response<Body>, ApiError> {
+    let (per_page, page) = (rows_per_page(call)?, number_of_page(call)?);
     let pages = total.div_ceil(per_page).max(1);
-    let shown: Vec<Value> = rows
-        .into_iter()
-        .skip((page - 1) * per_page)
-        .take(per_page)
-        .collect();
     let at = |number: usize| {
         link(
             call,

@@ -31,11 +31,7 @@ pub(crate) fn answer(
                 .branches
                 .keys()
                 .filter(|name| matches(&search, name));
-            Ok(Answer::Rows(
-                names
-                    .map(|name| show_branch(world, call, project, name))
-                    .collect(),
-            ))
+            Answer::page(call, names, |name| show_branch(world, call, project, name))
         }
         ["branches", name] => {
             project
@@ -47,9 +43,7 @@ pub(crate) fn answer(
         }
         ["tags"] => {
             let names = project.refs.tags.keys();
-            Ok(Answer::Rows(
-                names.map(|name| show_tag(world, project, name)).collect(),
-            ))
+            Answer::page(call, names, |name| show_tag(world, project, name))
         }
         ["tags", name] => {
             project
