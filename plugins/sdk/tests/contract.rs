@@ -13,6 +13,33 @@ fn contract() -> Resolve {
     resolve
 }
 
+/// Fields, cases and flags of a type, each with its text.
+fn parts(kind: &TypeDefKind) -> Vec<(&str, &Docs)> {
+    match kind {
+        TypeDefKind::Record(it) => it
+            .fields
+            .iter()
+            .map(|field| (field.name.as_str(), &field.docs))
+            .collect(),
+        TypeDefKind::Variant(it) => it
+            .cases
+            .iter()
+            .map(|case| (case.name.as_str(), &case.docs))
+            .collect(),
+        TypeDefKind::Enum(it) => it
+            .cases
+            .iter()
+            .map(|case| (case.name.as_str(), &case.docs))
+            .collect(),
+        TypeDefKind::Flags(it) => it
+            .flags
+            .iter()
+            .map(|flag| (flag.name.as_str(), &flag.docs))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
 #[test]
 fn every_item_is_documented() {
     let resolve = contract();
@@ -42,6 +69,9 @@ fn every_item_is_documented() {
                 if resolve.types.get(*other).unwrap().name.as_deref() == Some(type_name));
             if !used {
                 check(&ty.docs, format!("{name}.{type_name}"));
+                for (part, docs) in parts(&ty.kind) {
+                    check(docs, format!("{name}.{type_name}.{part}"));
+                }
             }
         }
     }
