@@ -120,6 +120,12 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// This time and so much earlier, not before 1970.
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(millis))
+    }
+
     /// How long after `earlier` this is; zero if it is before.
     pub fn since(self, earlier: Self) -> std::time::Duration {
         std::time::Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -370,6 +376,17 @@ mod tests {
     #[test]
     fn another_key_gives_another_id() {
         assert_ne!(id("run/a"), id("run/b"));
+    }
+
+    #[test]
+    fn a_time_moves_both_ways_and_stays_a_time() {
+        use std::time::Duration;
+        let time = Timestamp(10_000);
+        assert_eq!(time.plus(Duration::from_secs(3)), Timestamp(13_000));
+        assert_eq!(time.minus(Duration::from_secs(3)), Timestamp(7_000));
+        assert_eq!(time.minus(Duration::from_secs(11)), Timestamp(0));
+        assert_eq!(time.minus(Duration::MAX), Timestamp(0));
+        assert_eq!(time.plus(Duration::MAX), Timestamp(u64::MAX));
     }
 
     #[test]

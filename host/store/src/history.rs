@@ -1,5 +1,7 @@
 //! Runs in lists and in figures: for plugins, and for whoever watches a cluster.
 
+use std::time::Duration;
+
 use penstock_model::id::{
     ClusterName, CommitId, InstanceName, PluginName, ProjectId, RefName, Timestamp,
 };
@@ -144,13 +146,13 @@ impl Store {
         days: u32,
         now: Timestamp,
     ) -> Result<Summary, StoreError> {
-        let back = u64::from(days) * 24 * 60 * 60 * 1000;
+        let back = Duration::from_secs(u64::from(days) * 24 * 60 * 60);
         let past = Past {
             plugin: plugin.clone(),
             instance: instance.clone(),
             project,
             pipeline: pipeline.to_owned(),
-            since: Timestamp(now.0.saturating_sub(back)),
+            since: now.minus(back),
         };
         self.read(move |tx| summary(tx, &past)).await
     }

@@ -61,11 +61,6 @@ pub struct Purged {
     pub heads: u64,
 }
 
-fn before(now: Timestamp, age: Duration) -> Timestamp {
-    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    Timestamp(now.0.saturating_sub(age))
-}
-
 /// Takes away at most [`CHUNK`] rows that are older, and says how many.
 type Step = fn(&mut dyn Tx, Timestamp) -> Result<u64, StoreError>;
 
@@ -175,9 +170,9 @@ impl Store {
     /// # Errors
     /// The store's; what was taken away before stays away.
     pub async fn purge(&self, now: Timestamp, ages: Ages) -> Result<Purged, StoreError> {
-        let decisions = before(now, ages.decisions.max(LEAST));
-        let contents = before(now, ages.contents);
-        let tombstones = before(now, ages.decisions.max(LEAST) + DAY);
+        let decisions = now.minus(ages.decisions.max(LEAST));
+        let contents = now.minus(ages.contents);
+        let tombstones = now.minus(ages.decisions.max(LEAST) + DAY);
         let blobs = self.purge_by(blobs, contents).await?;
         let headers = self.purge_by(headers, contents).await?;
         let orders = self.purge_by(orders, contents).await?;
@@ -194,9 +189,9 @@ impl Store {
             runs,
             effects,
             state: self.purge_once(state, now).await?,
-            lanes: self.purge_once(lanes, before(now, DAY)).await?,
+            lanes: self.purge_once(lanes, now.minus(DAY)).await?,
             credentials,
-            heads: self.purge_once(heads, before(now, LEAST)).await?,
+            heads: self.purge_once(heads, now.minus(LEAST)).await?,
         })
     }
 

@@ -118,7 +118,7 @@ async fn named(
         )
     };
     let again = if rerun {
-        Some(Again::of(shared, store, &found.delivery.key).await?)
+        Some(Again::of(config, store, &found.delivery.key).await?)
     } else {
         None
     };

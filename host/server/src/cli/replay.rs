@@ -130,8 +130,7 @@ pub(super) async fn run(arguments: &Arguments, shared: &Shared) -> Result<ExitCo
     let store = open(&config).await?;
     let replayer = replayer(&config, &store)?;
     let plugin = arguments.plugin.as_deref().map(PluginName::from);
-    let back = u64::try_from(arguments.since.as_millis()).unwrap_or(u64::MAX);
-    let since = Timestamp(Timestamp::now().0.saturating_sub(back));
+    let since = Timestamp::now().minus(arguments.since);
     let (begun, mut summary) = (Instant::now(), Summary::default());
     replayer
         .since(since, plugin.as_ref(), |report| summary.take(report))
@@ -149,13 +148,12 @@ pub(super) struct Again {
 
 impl Again {
     /// Runs them.
-    pub(super) async fn of(shared: &Shared, store: &Store, delivery: &DeliveryKey) -> Result<Self> {
-        let config = load(&shared.config)?;
+    pub(super) async fn of(config: &Config, store: &Store, delivery: &DeliveryKey) -> Result<Self> {
         let records = store.records_of(delivery).await?;
         let reports = if records.is_empty() {
             Vec::new()
         } else {
-            replayer(&config, store)?.these(records).await
+            replayer(config, store)?.these(records).await
         };
         Ok(Self { reports })
     }

@@ -46,7 +46,7 @@ impl Round<'_> {
         let began = Timestamp::now();
         let (since, sent_again) = match self.host.store.mark(name).await? {
             Some((value, _)) => read_mark(&value),
-            None => (back(began, FIRST_LOOK), Vec::new()),
+            None => (began.minus(FIRST_LOOK), Vec::new()),
         };
         let listed = match failed_calls(&self.client, of, known.id, since).await {
             Ok(listed) => listed,
@@ -103,7 +103,7 @@ impl Round<'_> {
                 }
             }
         }
-        let next = left.unwrap_or(back(began, OVERLAP)).max(since);
+        let next = left.unwrap_or(began.minus(OVERLAP)).max(since);
         let value = write_mark(next, &kept);
         self.host.store.set_mark(name, &value, began).await?;
         cut.map_or(Ok(()), |error| Err(error.into()))
@@ -169,11 +169,6 @@ impl Round<'_> {
 /// How long to wait after the last call that was sent again.
 fn pause(last: Instant, now: Instant) -> Duration {
     BETWEEN_RESENDS.saturating_sub(now.duration_since(last))
-}
-
-fn back(at: Timestamp, by: Duration) -> Timestamp {
-    let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-    Timestamp(at.0.saturating_sub(by))
 }
 
 /// How far the log was read, and which calls were sent again.

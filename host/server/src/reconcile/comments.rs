@@ -32,7 +32,7 @@ impl Round<'_> {
     ) -> Result<(), Cut> {
         let now = Timestamp::now();
         let settle = self.live.config.reconcile.settle;
-        let until = back(now, settle);
+        let until = now.minus(settle);
         let mark = format!("comments/{}/{}", of.instance, of.project);
         let since = match self.host.store.mark(&mark).await? {
             Some((value, _)) if !first => value.parse().map(Timestamp).unwrap_or(until),
@@ -59,7 +59,7 @@ impl Round<'_> {
             if new.is_empty() {
                 continue;
             }
-            let told = self.told(of, iid, back(since, SKEW)).await?;
+            let told = self.told(of, iid, since.minus(SKEW)).await?;
             for note in new.into_iter().filter(|note| !told.contains(&note.id)) {
                 // What it said when it was written is not known, and what somebody wrote over it is nobody's wish.
                 if note.edited {
@@ -146,11 +146,6 @@ impl Round<'_> {
 /// A line of it may be a command.
 fn asks(text: &str) -> bool {
     text.lines().any(|line| line.trim_start().starts_with('/'))
-}
-
-fn back(at: Timestamp, by: Duration) -> Timestamp {
-    let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-    Timestamp(at.0.saturating_sub(by))
 }
 
 /// The comment that a kept body is about: GitLab's, or one of the host's own events.

@@ -41,8 +41,7 @@ impl FoundLately {
         if let Some((_, found)) = known.filter(|(at, found)| fresh(*at, *found)) {
             return Ok(found);
         }
-        let lately = u64::try_from(LATELY.as_millis()).unwrap_or(u64::MAX);
-        let since = Timestamp(Timestamp::now().0.saturating_sub(lately));
+        let since = Timestamp::now().minus(LATELY);
         let found = store.found_since(since).await?;
         *known = Some((Instant::now(), found));
         Ok(found)
@@ -153,8 +152,7 @@ async fn told_meanwhile(
         id: *id,
         path: path.clone(),
     };
-    let lately = u64::try_from(LATELY.as_millis()).unwrap_or(u64::MAX);
-    let since = Timestamp(delivery.received_at.0.saturating_sub(lately));
+    let since = delivery.received_at.minus(LATELY);
     let subject = format!("!{}", request.iid);
     let decided = store
         .notes_decided(&delivery.key.instance, &project, &subject, since)

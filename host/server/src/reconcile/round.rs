@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use penstock_gitlab::{ApiError, Client, HookScope, OpenRequest};
 use penstock_model::admit::ProjectOf;
@@ -16,8 +17,8 @@ use crate::host::Host;
 use crate::live::{Instance, Live, OwnUsersError, scope};
 use crate::statuses::{self, NotRepeated};
 
-/// Statuses of older commits are not looked after, in milliseconds.
-const STATUSES_MATTER: u64 = 24 * 60 * 60 * 1000;
+/// Statuses of older commits are not looked after.
+const STATUSES_MATTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// Projects in a row that GitLab had no answer about, after which the round is cut short.
 const ENOUGH: u32 = 3;
 
@@ -250,7 +251,7 @@ impl<'a> Round<'a> {
             code: request.source_project.unwrap_or(of.project),
             commit: request.head.clone(),
         };
-        let since = Timestamp(Timestamp::now().0.saturating_sub(STATUSES_MATTER));
+        let since = Timestamp::now().minus(STATUSES_MATTER);
         if self.host.store.has_statuses(about, since).await? {
             let of_request = (of.project, request.iid);
             statuses::repeat(self.host, &self.client, self.name, &of.tenant, of_request).await?;
