@@ -120,7 +120,10 @@ impl Round<'_> {
             tokio::time::sleep(pause(*at, Instant::now())).await;
         }
         memory.resent.insert(name.clone(), Instant::now());
-        match resend(&self.client, of, known.id, call).await {
+        let sent = resend(&self.client, of, known.id, call).await;
+        // GitLab counts from when the call reached it, which may have been a while after it was begun.
+        memory.resent.insert(name.clone(), Instant::now());
+        match sent {
             Ok(()) => Ok(Sent::Again),
             Err(error) if error.is_denial() || matches!(error, ApiError::Refused { .. }) => {
                 Ok(Sent::Never(error))
