@@ -17,7 +17,7 @@ struct Way {
 fn ways() -> Vec<Way> {
     let mut ways = Vec::new();
     let mut seen = Vec::new();
-    let mut open: Vec<(&'static [Field], Vec<&'static Field>)> = vec![(PIPELINE_RUN, Vec::new())];
+    let mut open: Vec<(Object, Vec<&'static Field>)> = vec![(&PIPELINE_RUN, Vec::new())];
     while !open.is_empty() {
         let cost = |steps: &[&Field]| {
             let rules = steps.iter().filter(|step| step.rule.is_some()).count();
@@ -25,11 +25,13 @@ fn ways() -> Vec<Way> {
         };
         let next = (0..open.len()).min_by_key(|n| cost(&open[*n].1)).unwrap();
         let (fields, above) = open.remove(next);
-        if seen.contains(&fields.as_ptr()) {
+        // By the table's own objects: two that hold the same may share their fields' place in memory.
+        let object = std::ptr::from_ref(fields);
+        if seen.contains(&object) {
             continue;
         }
-        seen.push(fields.as_ptr());
-        for field in fields {
+        seen.push(object);
+        for field in *fields {
             let steps = [above.as_slice(), &[field]].concat();
             if let Some(below) = object_of(field.shape) {
                 open.push((below, steps.clone()));
@@ -40,7 +42,10 @@ fn ways() -> Vec<Way> {
     ways
 }
 
-fn object_of(shape: Shape) -> Option<&'static [Field]> {
+/// An object of the table.
+type Object = &'static &'static [Field];
+
+fn object_of(shape: Shape) -> Option<Object> {
     match shape {
         Shape::Object(fields) => Some(fields),
         Shape::List(item) | Shape::Map(item) => object_of(*item),
