@@ -46,6 +46,29 @@ impl Ledger {
         }
     }
 
+    /// Sends one that the host, which is well now, surely takes in: of what is sent at drawn moments a busy machine may take in nothing, and
+    /// nothing would be shown.
+    ///
+    /// # Panics
+    /// If it is not taken in.
+    pub async fn surely(&mut self, scene: &Scene, delivery: Delivery) {
+        let answer = scene.post(&delivery).await;
+        assert!(
+            (200..300).contains(&answer.status),
+            "nothing stands in its way: {answer:?}"
+        );
+        self.note(delivery, Some(answer));
+    }
+
+    /// A push that is surely taken in, as above: in every fifth round one whose plugin traps.
+    pub async fn surely_in(&mut self, scene: &Scene, round: u32) {
+        let delivery = match round % 5 {
+            4 => self.trapping(scene, 1).remove(0),
+            _ => pushes(scene, 1).remove(0),
+        };
+        self.surely(scene, delivery).await;
+    }
+
     /// Takes out some that got no answer, to send them again: with the signature that they have, which is good for five minutes.
     pub fn again(&mut self, count: usize) -> Vec<Delivery> {
         let fresh = self.unanswered.iter().filter(|(_, it)| is_fresh(it));

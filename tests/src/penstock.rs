@@ -5,11 +5,15 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::{LIMIT, until};
+
+/// How long the host's figures of the store are good for: whoever asks sooner gets the same again.
+const FIGURES: Duration = Duration::from_secs(1);
 
 /// One process after another on the same configuration and store.
 pub struct Penstock {
@@ -22,6 +26,8 @@ pub struct Penstock {
     prefix: Vec<String>,
     http: reqwest::Client,
     child: Option<Child>,
+    /// When this process last gave its metrics.
+    told_figures: Mutex<Option<Instant>>,
 }
 
 /// What a command said.
@@ -85,6 +91,7 @@ impl Penstock {
             prefix: Vec::new(),
             http: client(),
             child: None,
+            told_figures: Mutex::default(),
         }
     }
 
@@ -142,6 +149,7 @@ impl Penstock {
     /// If it can't be started.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        *self.told_figures() = None;
         let log: File = OpenOptions::new()
             .create(true)
             .append(true)
@@ -325,13 +333,34 @@ impl Penstock {
             .await
             .ok()?;
         let status = response.status().as_u16();
-        Some((status, response.text().await.ok()?))
+        let text = response.text().await.ok()?;
+        if path == "/metrics" {
+            *self.told_figures() = Some(Instant::now());
+        }
+        Some((status, text))
     }
 
-    /// Everything it logged, over all its lives.
+    /// Waits until the figures of the store that `/metrics` gives can't be older than the call of this.
+    pub async fn forget_figures(&self) {
+        let told = *self.told_figures();
+        if let Some(told) = told {
+            tokio::time::sleep_until((told + FIGURES).into()).await;
+        }
+    }
+
+    fn told_figures(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.told_figures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything it logged, over all its lives. Its log is written by a thread of its own, a moment later: whoever looks for a line
+    /// waits for it, with [`Self::logged`]. A line that is not whole yet is left out.
     #[must_use]
     pub fn logs(&self) -> String {
-        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let mut bytes = std::fs::read(&self.log).unwrap_or_default();
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n');
+        bytes.truncate(whole.map_or(0, |end| end + 1));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 

@@ -45,7 +45,13 @@ pub async fn cuts(scene: &mut Scene, shim: &Shim, rounds: u32, in_a_round: usize
     // A disk that takes its time: between a write and its sync there is room for a cut, on a quick one hardly.
     shim.slow_syncs(SYNC);
     let mut progress = Progress::begin("power cuts", u64::from(rounds));
-    for round in 0..rounds {
+    // More of them, where none met a write that was not durable yet: that is what they are for.
+    for round in 0..5 * rounds {
+        if round >= rounds && found.disk.unsynced > 0 {
+            break;
+        }
+        let sure = pushes(scene, 1).remove(0);
+        found.ledger.surely(scene, sure).await;
         let at = moment(Duration::from_millis(30), Duration::from_millis(300));
         let mut load = pushes(scene, in_a_round);
         load.extend(found.ledger.again(3));

@@ -25,6 +25,7 @@ pub async fn kills(
     let mut ledger = Ledger::default();
     let mut progress = Progress::begin("kills, two replicas on Postgres", u64::from(rounds));
     for round in 0..rounds {
+        ledger.surely_in(scene, round).await;
         let at = moment(Duration::from_millis(30), Duration::from_millis(400));
         let mut load = pushes(scene, in_a_round);
         load.extend(ledger.trapping(scene, TRAPS));

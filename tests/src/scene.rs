@@ -9,7 +9,6 @@ mod build;
 mod look;
 mod send;
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use penstock_control_plane::{Access, TestPlace};
@@ -143,13 +142,11 @@ fn yaml(value: &Value) -> String {
     serde_saphyr::to_string(value).expect("a configuration is YAML")
 }
 
-/// A port of loopback that is free and that the kernel gives to nobody by itself: a process that was killed can have it again.
+/// A port of loopback that is this test's own from now on: a process that was killed can have it again.
 ///
 /// # Panics
 /// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let tries = std::iter::repeat_with(|| rand::random_range(20_000..32_000)).take(1_000);
-    let mut free = tries.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
-    free.next().expect("a free port")
+    penstock_control_plane::ports::reserve().expect("a free port")
 }

@@ -13,8 +13,8 @@ use crate::{
     access::{AUDIT_LOG, Access},
     build::Binaries,
     control_plane::Options,
-    pki,
-    process::{Process, Program, free_ports},
+    pki, ports,
+    process::{Process, Program},
     wait,
 };
 
@@ -59,7 +59,7 @@ impl Kubernetes {
         options: &Options,
         folder: &Path,
     ) -> Result<Self> {
-        let [etcd_port, peer_port, port] = free_ports()?;
+        let [etcd_port, peer_port, port] = ports::reserve_all()?;
         let etcd = etcd(binaries, options, folder, etcd_port, peer_port).start(folder)?;
 
         let authority = pki::authority()?;

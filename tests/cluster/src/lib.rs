@@ -32,6 +32,7 @@ pub mod build;
 pub mod control_plane;
 pub mod kubelet;
 pub mod place;
+pub mod ports;
 pub mod shared;
 pub mod wait;
 

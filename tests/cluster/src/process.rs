@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -110,21 +109,6 @@ impl Drop for Process {
     }
 }
 
-/// As many different free ports as asked for, free on every address of loopback.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut held = Vec::with_capacity(N);
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("no port is free")?;
-        *port = listener
-            .local_addr()
-            .context("a port without an address")?
-            .port();
-        held.push(listener);
-    }
-    Ok(ports)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -145,7 +129,7 @@ mod tests {
     async fn why_ended(process: &mut Process) -> String {
         wait::until(
             "the end of the process",
-            Duration::from_secs(10),
+            Duration::from_secs(60),
             async || Ok(process.check().err().map(|error| error.to_string())),
         )
         .await

@@ -19,8 +19,8 @@ use crate::{
     build::Binaries,
     control_plane::Options,
     kubernetes::{Kubernetes, TEKTON_ACCOUNTS},
-    pki,
-    process::{Process, Program, free_ports},
+    pki, ports,
+    process::{Process, Program},
     wait,
 };
 
@@ -153,7 +153,7 @@ impl Ports {
             webhook_profiling,
             controller_probes,
             controller_profiling,
-        ] = free_ports()?;
+        ] = ports::reserve_all()?;
         Ok(Self {
             webhook,
             webhook_probes,

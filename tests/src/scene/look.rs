@@ -140,11 +140,12 @@ impl Scene {
         }
     }
 
-    /// Waits until nothing is left to decide or to do; the deliveries by outcome.
+    /// Waits until nothing is left to decide or to do, of all that was there when this was called; the deliveries by outcome.
     ///
     /// # Panics
     /// If nothing moves on for as long as [`LIMIT`].
     pub async fn settled(&self) -> BTreeMap<String, u64> {
+        self.penstock.forget_figures().await;
         let (mut before, mut since) = (Vec::new(), Instant::now());
         loop {
             let text = self

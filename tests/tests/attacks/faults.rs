@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use penstock_tests::Scene;
-use penstock_tests::faults::{WATCHES, bad_day, scene};
+use penstock_tests::faults::{LEAST, STEPS, WATCHES, bad_day, scene};
 use penstock_tests::preload::Shim;
 
 /// Of so many calls so many fail, in each run of the test: which ones those are is left to the moment.
@@ -36,11 +36,11 @@ async fn everything_fails_for_a_while_and_all_is_done_in_the_end() {
         scene.penstock.log_tail()
     );
     assert!(
-        found.ledger.acknowledged.len() > 50,
+        found.ledger.acknowledged.len() > LEAST,
         "too few to mean anything"
     );
     assert!(found.watches > WATCHES, "no watch was cut");
-    assert!(found.steps > 2, "the clock was not stepped");
+    assert!(found.steps > STEPS, "the clock was not stepped");
     let (broken, passed) = found.api;
     let of_api = 100 * broken / (broken + passed).max(1);
     let (all, broken) = found.gitlab;

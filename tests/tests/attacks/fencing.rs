@@ -88,6 +88,8 @@ async fn a_replica_that_stands_still_in_a_burst_does_nothing_twice() {
         let sending = tokio::spawn(send_within(scene.poster(), load, at.mul_f64(0.9)));
         tokio::time::sleep(at).await;
         let still = Still::stand(&second);
+        // What it had sent to Postgres, such as the end of a claim, is done by Postgres all the same.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let held = server.number(&format!(
             "SELECT count(*) FROM lanes WHERE owner LIKE '{}-%'",
             second.pid()
@@ -103,7 +105,7 @@ async fn a_replica_that_stands_still_in_a_burst_does_nothing_twice() {
         if held > 0 {
             break still;
         }
-        assert!(bursts < 10, "it never held a claim when it was stopped");
+        assert!(bursts < 40, "it never held a claim when it was stopped");
     };
     still.wakes(&scene).await;
     second.logged("lost the claim").await;
@@ -133,7 +135,9 @@ async fn a_replica_that_stands_still_while_a_run_is_created_leaves_one_run() {
     let (mut first, first_url) = scene.replica();
     first.restart().await;
     let mut held = proxy.hold("POST", "/pipelineruns", Where::Answer);
-    let delivery = pushes(&scene, 1).remove(0);
+    let push = Push::new(PROJECT, "topic", "alice").write("a.txt", "a");
+    let change = scene.gitlab.push(push);
+    let delivery = change.delivery(scene.hook);
     let answer = scene.post(&to(&delivery, &scene, &first_url)).await;
     assert_eq!(answer.status, 202);
     held.reached().await;
@@ -142,6 +146,8 @@ async fn a_replica_that_stands_still_while_a_run_is_created_leaves_one_run() {
     held.then(Then::GoOn);
     scene.penstock.restart().await;
     scene.run_of(&id(&delivery)).await;
+    // The run's end is told of too, some time after it was created.
+    scene.status(&change.commit, "build", "failed").await;
     scene.settled().await;
     let calls = written(&scene);
     still.wakes(&scene).await;

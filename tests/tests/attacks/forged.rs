@@ -270,6 +270,15 @@ async fn a_project_that_was_renamed_within_its_group_goes_on() {
     scene.run_of(&after).await;
 }
 
+/// Connections that are held open.
+const HELD: usize = 900;
+
+/// Nothing came on it, neither an answer nor its end.
+fn is_open(stream: &tokio::net::TcpStream) -> bool {
+    let read = stream.try_read(&mut [0]);
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 /// So many connections that say nothing, and as many that never end what they say: others are served all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_are_held_open_starve_nobody() {
@@ -286,24 +295,28 @@ async fn connections_that_are_held_open_starve_nobody() {
         b"POST /hooks/gitlab/main/acme HTTP/1.1\r\nhost: penstock\r\nx-slow: ".to_vec(),
         whole.bytes(),
     ];
-    let mut held = Vec::new();
-    for number in 0..900 {
-        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-        stream
-            .write_all(&heads[number % heads.len()])
-            .await
-            .unwrap();
-        held.push(stream);
+    // The host gives each up after some seconds: on a busy machine the first may be gone before the good one is sent, which shows nothing.
+    let mut delivery = None;
+    for _ in 0..5 {
+        let mut held = Vec::new();
+        for number in 0..HELD {
+            let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+            // It may be among those that were closed already.
+            let _ = stream.write_all(&heads[number % heads.len()]).await;
+            held.push(stream);
+        }
+        delivery = Some(scene.post(&made).await.delivery());
+        let open = held.iter().filter(|stream| is_open(stream)).count();
+        println!("answered while {open} of {HELD} connections were open");
+        // One that waited for a place had it from another that was given up.
+        if open == HELD {
+            break;
+        }
+        delivery = None;
     }
-    let begun = Instant::now();
-    let delivery = scene.post(&made).await.delivery();
-    assert!(
-        begun.elapsed().as_secs() < 5,
-        "it took {:?}",
-        begun.elapsed()
-    );
+    let delivery = delivery.expect("an answer while all others are held open");
     let peak = scene.penstock.peak_memory();
-    println!("900 connections: {peak:.0} MiB");
+    println!("{HELD} connections: {peak:.0} MiB");
     assert!(peak <= MEMORY, "{peak} MiB");
     scene.run_of(&delivery).await;
 }

@@ -18,7 +18,7 @@ async fn what_was_acknowledged_outlives_power_cuts() {
         found.disk
     );
     assert!(
-        found.ledger.acknowledged.len() > 20,
+        found.ledger.acknowledged.len() >= 20,
         "too few to mean anything"
     );
     assert!(

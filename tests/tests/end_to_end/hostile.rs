@@ -348,7 +348,10 @@ async fn a_storm_of_calls_on_one_key_counts_each_of_them_once() {
             key: "pushes".to_owned(),
             turns: 30_000_000,
         },
-    );
+    )
+    // Each of its calls is to end by itself, on a busy machine too.
+    .limit("cpu", "20s")
+    .limit("deadline", "5m");
     let scene = Scene::builder("storm")
         .plugin_by(counter, Route::to("counter").on(&["push"]))
         .start()
@@ -379,6 +382,8 @@ async fn hostile_guests_in_python_and_javascript_are_stopped_too() {
         Plugin::new(name, &guest(file))
             .settings(serde_json::json!({ "do": way }))
             .limit("memory", "128MiB")
+            // Guests give way to all others: on a busy machine two seconds of theirs take minutes.
+            .limit("deadline", "10m")
     };
     let bad = [
         (

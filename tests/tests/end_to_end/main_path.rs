@@ -34,6 +34,8 @@ async fn a_push_starts_a_run_under_the_place_s_accounts_and_its_success_comes_ba
         .plugin(Plugin::trigger_map("pipelines", rules))
         .start()
         .await;
+    // It does not end before it was told of.
+    scene.place.hold_pods().await.unwrap();
     let change = scene.gitlab.push(push("topic"));
     let delivery = scene.send_one(&change).await;
 
@@ -51,6 +53,8 @@ async fn a_push_starts_a_run_under_the_place_s_accounts_and_its_success_comes_ba
     .await;
     assert_eq!(by, [creator], "created once, with the creator's own token");
 
+    scene.status(&change.commit, "build", "running").await;
+    scene.place.let_pods_finish().await.unwrap();
     let status = scene.status(&change.commit, "build", "success").await;
     assert_eq!(status["ref"], "topic");
     let link = format!(

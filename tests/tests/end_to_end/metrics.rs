@@ -127,11 +127,12 @@ async fn a_log_line_of_every_loop_names_the_delivery() {
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "success").await;
     for message in ["received a delivery", "decided", "acted", "a run moved on"] {
-        let logs = scene.penstock.logs();
-        let named = logs
-            .lines()
-            .any(|line| line.contains(message) && line.contains(&delivery));
-        assert!(named, "no line `{message}` names the delivery");
+        until(&format!("a line `{message}` that names it"), async || {
+            let logs = scene.penstock.logs();
+            let named = |line: &str| line.contains(message) && line.contains(&delivery);
+            logs.lines().any(named).then_some(())
+        })
+        .await;
     }
     for line in scene.penstock.logs().lines() {
         let read: Result<serde_json::Value, _> = serde_json::from_str(line);

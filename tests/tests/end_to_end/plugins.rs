@@ -4,7 +4,7 @@ use penstock_doubles::gitlab::{Change, Push};
 use penstock_guests::Behaviour;
 use penstock_tests::manifest::short_lived;
 use penstock_tests::scene::PROJECT;
-use penstock_tests::{Plugin, Route, Scene};
+use penstock_tests::{Plugin, Route, Scene, until};
 
 fn push(scene: &Scene) -> Change {
     scene.gitlab.push(
@@ -39,9 +39,12 @@ async fn check(word: &str, bad: Plugin) {
     };
     assert_eq!(of("bad")["outcome"], "failed");
     assert_eq!(of("good")["outcome"], "decided");
-    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
     let counted = format!(r#"penstock_plugin_failures_total{{plugin="bad",kind="{word}"}} 1"#);
-    assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
+    until(&counted, async || {
+        let (_, metrics) = scene.penstock.get("/metrics").await?;
+        metrics.lines().any(|line| line == counted).then_some(())
+    })
+    .await;
     assert_eq!(scene.penstock.get("/readyz").await.unwrap().0, 200);
 }
 

@@ -7,7 +7,7 @@ use penstock_tests::manifest::short_lived;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Postgres, Scene, until};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 fn push(scene: &Scene) -> Change {
@@ -450,15 +450,22 @@ async fn a_spent_budget_answers_503_and_gives_way_when_it_is_free_again() {
     let made = push(&scene).delivery(scene.hook);
     // Somebody sends nearly as much as the budget holds, and not the rest.
     let address = scene.url().trim_start_matches("http://").to_owned();
-    let mut slow = TcpStream::connect(&address).await.unwrap();
     // A signature that may be right, for all that can be told before the body is there.
     let stamp = made.headers["webhook-timestamp"].to_str().unwrap();
     let head = format!(
         "POST /hooks/gitlab/main/acme HTTP/1.1\r\nhost: {address}\r\ncontent-length: 65536\r\nwebhook-id: slow\r\n\
          webhook-timestamp: {stamp}\r\nwebhook-signature: v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"
     );
-    slow.write_all(head.as_bytes()).await.unwrap();
-    slow.write_all(&[b' '; 65_000]).await.unwrap();
+    let slow = tokio::spawn(async move {
+        // The host gives it up after some seconds, and then it begins again.
+        loop {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            let part = [head.as_bytes(), &[b' '; 65_000]].concat();
+            if stream.write_all(&part).await.is_ok() {
+                let _ = stream.read(&mut [0; 1024]).await;
+            }
+        }
+    });
     let refused = until("a spent budget", async || {
         let answer = scene.poster().post(&made).await?;
         (answer.status == 503).then_some(answer)
@@ -468,7 +475,7 @@ async fn a_spent_budget_answers_503_and_gives_way_when_it_is_free_again() {
         answer.body["error"].as_str().unwrap().contains("budget"),
         "{answer:?}"
     );
-    drop(slow);
+    slow.abort();
     until("a free budget", async || {
         let answer = scene.poster().post(&made).await?;
         (200..300).contains(&answer.status).then_some(())

@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
+use penstock_control_plane::place::CREATOR;
 use penstock_doubles::gitlab::{Change, Push};
 use penstock_tests::manifest::running;
 use penstock_tests::scene::PROJECT;
-use penstock_tests::{Plugin, Scene};
+use penstock_tests::{Plugin, Scene, until};
 use serde_json::Value;
 
 fn push(scene: &Scene) -> Change {
@@ -26,6 +27,14 @@ async fn a_denial_by_the_cluster_says_which_right_is_missing() {
         .delete("creator", &Default::default())
         .await
         .unwrap();
+    // The API server's own look at its roles is a moment old.
+    let creator = scene.place.client_as(CREATOR).await.unwrap();
+    let runs = scene.place.pipeline_runs(creator);
+    until("a creator that may not", async || {
+        let asked = runs.get_opt("not-there").await;
+        matches!(asked, Err(kube::Error::Api(it)) if it.code == 403).then_some(())
+    })
+    .await;
     let change = push(&scene);
     let delivery = scene.send_one(&change).await;
     let status = scene.status(&change.commit, "build", "failed").await;

@@ -20,6 +20,8 @@ async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() 
         .start()
         .await;
     let mut ledger = Ledger::default();
+    let before = pushes(&scene, 1).remove(0);
+    ledger.surely(&scene, before).await;
     for round in 0..3 {
         let load = pushes(&scene, 40);
         let sending = tokio::spawn(send_within(scene.poster(), load, Duration::from_secs(1)));

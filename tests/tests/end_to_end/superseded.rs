@@ -49,7 +49,7 @@ async fn a_cancelled_run_whose_finally_task_does_not_end_is_stopped_after_its_gr
         json!([{ "name": "build", "on": ["push"], "cancel": "superseded", "template": manifest }]);
     let scene = Scene::builder("grace")
         .plugin(Plugin::trigger_map("pipelines", rules))
-        .edit(|config| config["clusters"][0]["cancel-grace"] = "3s".into())
+        .edit(|config| config["clusters"][0]["cancel-grace"] = "12s".into())
         .start()
         .await;
     let push = |content: &str| {

@@ -110,6 +110,12 @@ async fn a_webhook_its_decision_its_run_and_its_status_are_one_trace_over_proces
             && has("act", "effect.kind", "commit-status")
             && has("act", "effect.outcome", "done")
             && has("report", "run.state", "failed");
+        // A span is sent when it ends, and so before what it is part of.
+        let parent_is_there = |span: &Span| {
+            let parent = &span.parent_span_id;
+            parent.is_empty() || trace.iter().any(|other| other.span_id == *parent)
+        };
+        let whole = whole && trace.iter().all(parent_is_there);
         whole.then_some(trace)
     })
     .await;

@@ -1,9 +1,9 @@
 //! The API server's own account of who did what.
 
-use std::time::Duration;
-
 use penstock_control_plane::{shared, wait};
 use serde_json::Value;
+
+use crate::LIMIT;
 
 /// Who did this in a namespace, in order; only what was allowed.
 pub(crate) async fn who(
@@ -43,7 +43,7 @@ pub(crate) async fn who_when(
     resource: &str,
     subresource: &str,
 ) -> Vec<String> {
-    wait::until("the audit log", Duration::from_secs(20), async || {
+    wait::until("the audit log", LIMIT, async || {
         let who = who(namespace, verb, resource, subresource).await;
         Ok((who.len() >= count).then_some(who))
     })

@@ -90,7 +90,7 @@ fn a_component_that_takes_minutes_to_compile_is_given_up() {
     );
     // The child is gone by then: its pipes and its end are waited for.
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(took < Duration::from_secs(120), "{took:?}");
 }
 
 #[test]
@@ -161,7 +161,8 @@ fn what_ran_into_a_limit_is_not_compiled_for_a_second_time() {
         env!("CARGO_BIN_EXE_penstock-compile")
     );
     let settings = ChildSettings {
-        time: Duration::from_secs(1),
+        // The shell has begun by then, also on a busy machine.
+        time: Duration::from_secs(6),
         ..ChildSettings::new("/bin/sh", ["-c".into(), script.into()])
     };
     let engine = Engine::new(EngineSettings {

@@ -45,7 +45,7 @@ async fn a_world_that_never_answers_is_stopped_by_the_deadline() {
         record.usage.cpu < Duration::from_millis(40),
         "waiting is not computing"
     );
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! `PENSTOCK_TEST_POSTGRES` may name a server instead (a URL with the right to make databases and roles).
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -58,6 +59,14 @@ fn start() -> Server {
             "the store's tests need Postgres: install Debian's `postgresql` package, or name a server in PENSTOCK_TEST_POSTGRES"
         );
     };
+    // Another program may take the port between its choice and the start.
+    (0..5)
+        .find_map(|_| start_with(&bin))
+        .expect("a Postgres that starts")
+}
+
+/// None: the port is somebody else's.
+fn start_with(bin: &Path) -> Option<Server> {
     let folder = tempfile::Builder::new()
         .prefix("penstock-postgres-")
         .tempdir()
@@ -87,11 +96,7 @@ fn start() -> Server {
         .unwrap();
     assert!(made.status.success(), "initdb failed: {made:?}");
 
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let script = format!(
         "trap '' HUP INT TERM; '{bin}/postgres' -D '{data}' -c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' \
          -c max_connections=400 >'{folder}/log' 2>&1 & P=$!; cat >/dev/null; kill -INT $P; wait $P; rm -rf '{folder}'",
@@ -106,20 +111,33 @@ fn start() -> Server {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    let url = format!("postgres://penstock@127.0.0.1:{port}/postgres");
-    let until = Instant::now() + Duration::from_secs(60);
-    while Client::connect(&url, NoTls).is_err() {
-        assert!(
-            Instant::now() < until,
-            "Postgres did not start: {}",
-            std::fs::read_to_string(folder.join("log")).unwrap_or_default()
-        );
+    let server = Server {
+        url: format!("postgres://penstock@127.0.0.1:{port}/postgres"),
+        _supervisor: Some(supervisor),
+    };
+    let until = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Ok(mut client) = Client::connect(&server.url, NoTls) {
+            let row = client.query_one("SHOW data_directory", &[]).unwrap();
+            let ours = Path::new(row.get::<_, &str>(0)) == data;
+            return ours.then_some(server);
+        }
+        let said = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        if said.contains("could not create any TCP/IP sockets") {
+            return None;
+        }
+        assert!(Instant::now() < until, "Postgres did not start: {said}");
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    Server {
-        url,
-        _supervisor: Some(supervisor),
-    }
+}
+
+/// Below those that the kernel gives to outgoing connections, which are many in tests.
+fn free_port() -> u16 {
+    let random = RandomState::new();
+    (0..1_000_u32)
+        .map(|n| 20_000 + u16::try_from(random.hash_one(n) % 12_000).unwrap())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// The newest of Debian's versions.
