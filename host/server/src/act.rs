@@ -114,7 +114,7 @@ async fn step(
     let tried = match &effect.order.task {
         Task::StartRun(order) => {
             match crate::clone::prepare(host, &live, order, effect.order.id).await {
-                Ok(()) => start_run(&live, order, effect.order.id).await,
+                Ok(()) => start_run(host, &live, claim, order, effect.order.id).await,
                 Err(NotYet::Again { why, after }) => Tried::Again { why, after },
                 Err(NotYet::Never(why)) => Tried::Never(why),
             }
@@ -209,7 +209,13 @@ fn told(order: &Order, why: &str) -> Vec<Order> {
     }
 }
 
-async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
+async fn start_run(
+    host: &Host,
+    live: &Live,
+    claim: &Claim,
+    order: &RunOrder,
+    id: EffectId,
+) -> Tried {
     let Some(cluster) = live.cluster(&order.cluster) else {
         return Tried::Never(format!(
             "the configuration has no cluster `{}` any more",
@@ -218,7 +224,12 @@ async fn start_run(live: &Live, order: &RunOrder, id: EffectId) -> Tried {
     };
     let mut pauses = DENIAL_PAUSES.into_iter();
     let created = loop {
-        match (cluster.create_run(order, id).await, pauses.next()) {
+        let create = cluster.create_run(order, id);
+        let created = host
+            .creations
+            .turn(&order.cluster, &claim.tenant, create)
+            .await;
+        match (created, pauses.next()) {
             (Err(error), Some(pause)) if error.kind() == DENIED => tokio::time::sleep(pause).await,
             (answer, _) => break answer,
         }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::budget::ByteBudget;
 use crate::code_key;
 use crate::config::{Config, StoreConfig};
+use crate::creations::Creations;
 use crate::dispatch::Turns;
 use crate::live::Live;
 use crate::looks::Looks;
@@ -36,6 +37,8 @@ pub struct Host {
     pub found: FoundLately,
     /// Turns of calls that share a plugin's state.
     pub turns: Turns,
+    /// How many runs of a tenant are created at once.
+    pub creations: Creations,
     /// This process among others, for claims.
     pub worker: String,
     live: ArcSwap<Live>,
@@ -66,6 +69,7 @@ impl Host {
             looks: Looks::default(),
             found: FoundLately::default(),
             turns: Turns::default(),
+            creations: Creations::default(),
             worker: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
             live: ArcSwap::from_pointee(live),
             changed: Notify::new(),

@@ -21,6 +21,7 @@ pub mod cli;
 mod clone;
 mod code_key;
 pub mod config;
+pub mod creations;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dispatch;

@@ -36,7 +36,7 @@ enum Output {
 )]
 fn main() {
     let arguments = Arguments::parse();
-    if matches!(arguments.name, Name::Load | Name::Fair) {
+    if arguments.name == Name::Load {
         // The cluster has one core, everything else has the other: this process, and so all that it starts but the cluster.
         let mut cores = rustix::thread::CpuSet::new();
         cores.set(load::OURS);

@@ -21,7 +21,11 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
         .environment("PENSTOCK_LOG", "warn")
         .start()
         .await;
-    let deliveries = feed::pushes(&scene, A_SECOND * SECONDS);
+    let mut deliveries = feed::pushes(&scene, A_SECOND * SECONDS + 1);
+    // The plugin is there, and every loop has done its work once.
+    let first = deliveries.pop().expect("a delivery");
+    assert_eq!(scene.post(&first).await.status, 202);
+    scene.run_of(&crate::burst::id(&first)).await;
     let poster = scene.poster();
     let disk = Disk::watch(scene.folder());
     // Each at its time, whether or not the one before was answered: GitLab's senders don't wait for each other.
