@@ -17,6 +17,7 @@ pub mod config;
 pub mod lift;
 pub mod rules;
 pub mod seeds;
+pub mod tekton;
 pub mod webhook;
 
 /// A target: its name, what it runs, and its seeds.
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "webhook",
         run: webhook::run,
@@ -55,6 +56,11 @@ pub const TARGETS: [Target; 6] = [
         name: "rules",
         run: rules::run,
         seeds: seeds::rules,
+    },
+    Target {
+        name: "tekton",
+        run: tekton::run,
+        seeds: seeds::tekton,
     },
     Target {
         name: "admit",

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::tekton::EVENTS;
+
+mod tekton;
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -138,6 +142,22 @@ pub fn rules() -> Vec<Vec<u8>> {
         .collect();
     seeds.push(br#"{"rules":[{"name":"c","on":["note"],"when":"event.comment.startsWith('/test')","cancel":"superseded","comment":{"text":"seen"}}]}"#.to_vec());
     seeds
+}
+
+/// The folders of the plugin's own corpus, each for every event that there is.
+pub fn tekton() -> Vec<Vec<u8>> {
+    let root = repository().join("plugins/pipelines-as-code/tests/corpus");
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 40, "folders are missing");
+    folders
+        .iter()
+        .map(|folder| tekton::written(folder))
+        .flat_map(|text| (0..EVENTS).map(move |choice| [&[choice], text.as_bytes()].concat()))
+        .collect()
 }
 
 /// Runs with everything that a policy can allow and much that it can't, for each kind of place.

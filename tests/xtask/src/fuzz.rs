@@ -30,6 +30,8 @@ pub enum Target {
     Config,
     /// CEL, bindings and templates of `trigger-map`.
     Rules,
+    /// What `pipelines-as-code` makes of a folder, settings and a comment.
+    Tekton,
     /// What may be in a run.
     Admit,
 }
