@@ -34,7 +34,7 @@ enum Language {
 }
 
 /// All of them.
-pub(crate) const FOREIGN: [Foreign; 5] = [
+pub(crate) const FOREIGN: [Foreign; 6] = [
     Foreign {
         name: "greeter-python",
         folder: "examples/greeter-python",
@@ -59,6 +59,11 @@ pub(crate) const FOREIGN: [Foreign; 5] = [
         name: "misbehave-javascript",
         folder: "tests/guests/javascript",
         language: Language::JavaScript,
+    },
+    Foreign {
+        name: "misbehave-go",
+        folder: "tests/guests/go",
+        language: Language::Go,
     },
 ];
 

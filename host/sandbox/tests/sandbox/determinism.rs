@@ -361,6 +361,7 @@ fn corpus() -> Vec<Case> {
             "misbehave-python" => &[
                 "chance", "floats", "clock", "sleep", "raise", "network", "files",
             ],
+            "misbehave-go" => &["map", "select", "chance", "clock"],
             "misbehave-javascript" => &["chance", "floats", "clock", "throw", "payload"],
             "trigger-map" => {
                 all.push(Case {
