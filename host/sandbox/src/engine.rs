@@ -214,6 +214,7 @@ impl Inner {
         if let Some(compiled) = known {
             return Ok(compiled);
         }
+        inspect::size(wasm)?;
         let compiled = if self.first.pooled && small {
             match self.make(&self.first, digest, wasm) {
                 Ok(compiled) => compiled,

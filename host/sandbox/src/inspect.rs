@@ -10,6 +10,7 @@ use wasmtime::component::{Component, ComponentExportIndex};
 
 use crate::compile::CompileError;
 use crate::limiter;
+use crate::parts;
 use crate::wasi;
 
 /// What a plugin is for.
@@ -162,10 +163,10 @@ pub enum LoadError {
         /// Bytes.
         limit: u64,
     },
-    /// Too many memories or tables.
+    /// Too many core instances, memories or tables.
     #[error("the component has {found} {what} and {limit} are allowed: merge its modules")]
     TooMany {
-        /// `memories` or `tables`.
+        /// `core instances`, `memories` or `tables`.
         what: &'static str,
         /// How many.
         found: u32,
@@ -213,6 +214,19 @@ pub(crate) fn header(wasm: &[u8], limits: &Limits) -> Result<(), LoadError> {
         Some([0, b'a', b's', b'm', _, 0, 1, 0]) => Ok(()),
         _ => Err(LoadError::NotWasm),
     }
+}
+
+/// Looks at how many instances it makes, before it is compiled.
+pub(crate) fn size(wasm: &[u8]) -> Result<(), LoadError> {
+    let found = parts::instances(wasm);
+    if found > limiter::INSTANCES {
+        return Err(LoadError::TooMany {
+            what: "core instances",
+            found,
+            limit: limiter::INSTANCES,
+        });
+    }
+    Ok(())
 }
 
 /// Looks at imports, exports and memories.

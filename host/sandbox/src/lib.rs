@@ -39,6 +39,7 @@ pub mod engine;
 mod inspect;
 mod limiter;
 mod meter;
+mod parts;
 pub mod plugin;
 mod record;
 pub mod replay;

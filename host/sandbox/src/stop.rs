@@ -6,6 +6,7 @@ use penstock_model::record::Failure;
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::clamp;
+use crate::limiter::{INSTANCES, MEMORIES, TABLES};
 
 /// Ends a call from inside a host function, the limiter or the epoch callback.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +55,10 @@ pub(crate) fn at_start(error: wasmtime::Error) -> wasmtime::Error {
     }
     let words = error.root_cause().to_string();
     if words.contains(TOO_MANY) {
-        Stop::trap(words).into()
+        Stop::trap(format!(
+            "{words}: a component may have {INSTANCES} core instances, {MEMORIES} memories and {TABLES} tables, those that the engine adds to join components included; merge its modules"
+        ))
+        .into()
     } else {
         Stop::fault(format!("a plugin could not be started: {words}")).into()
     }

@@ -157,7 +157,7 @@ fn refused(folder: &Path) -> Vec<(&'static str, Plugin)> {
             written("remembers", folder, &trigger(&"(memory 1)".repeat(19), "")),
         ),
         (
-            "instance count too high",
+            "core instances and 64 are allowed",
             written("multiplies", folder, &with_instances(&trigger("", ""), 70)),
         ),
     ]
