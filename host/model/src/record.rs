@@ -266,6 +266,9 @@ pub struct Usage {
     /// Calls of the plugin at the same time when it began, itself included.
     #[serde(default)]
     pub at_once: u32,
+    /// Peak of the handles to WASI's resources, those lent to a host call counted twice; the limit, where it was exceeded.
+    #[serde(default)]
+    pub handles: u32,
 }
 
 /// Everything that a call depends on, and what came of it.

@@ -8,12 +8,14 @@
 //! |---|---|
 //! | [`clock`] | both clocks and `wasi:io/poll` |
 //! | [`random`] | `wasi:random` |
+//! | [`handles`] | how many of their handles a guest holds |
 //! | [`print`](mod@print) | streams: what is printed, and an input that is at its end |
 //! | [`empty`] | arguments, variables, folders, terminals: there are none; `exit` |
 //! | [`refuse`](mod@refuse) | sockets, HTTP and files: each function says no |
 
 mod clock;
 mod empty;
+mod handles;
 mod print;
 mod random;
 mod refuse;
@@ -29,14 +31,21 @@ pub(crate) struct Wasi {
     clock: clock::Clock,
     random: random::Random,
     printed: print::Printed,
+    handles: handles::Handles,
 }
 
 impl Wasi {
+    /// The most handles that the guest held at one time.
+    pub(crate) fn handles(&self) -> u32 {
+        self.handles.peak()
+    }
+
     pub(crate) fn new(seed: [u8; 32], time: Timestamp) -> Self {
         Self {
             clock: clock::Clock::new(time),
             random: random::Random::new(seed),
             printed: print::Printed::default(),
+            handles: handles::Handles::default(),
         }
     }
 }

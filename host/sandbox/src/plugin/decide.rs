@@ -7,7 +7,7 @@ use std::sync::Arc;
 use penstock_model::id::Timestamp;
 use penstock_model::limits::Limits;
 use penstock_model::lookup::{HostFault, Lookup};
-use penstock_model::record::{DecisionRecord, Outcome, Usage};
+use penstock_model::record::{DecisionRecord, Failure, Outcome, Usage};
 use tokio::runtime::Handle;
 
 use super::{CallInput, Loaded, SettingsError, fault, unasked};
@@ -65,6 +65,10 @@ impl Loaded {
             at_once,
             ..caller.usage()
         };
+        // The one that was too many was refused before it was there.
+        if let Outcome::Failure(Failure::HandlesExceeded { limit }) = outcome {
+            usage.handles = limit;
+        }
         usage.record = [
             usage.log,
             usage.state_bytes,
@@ -167,6 +171,7 @@ impl Caller {
             wall: self.meter.wall(),
             memory: self.held.peak(),
             host_calls: self.host_calls,
+            handles: self.wasi.handles(),
             host_bytes: self.host_bytes,
             log_dropped: self.log_dropped,
             host_call_bytes: self.largest,

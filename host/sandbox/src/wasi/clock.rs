@@ -9,6 +9,7 @@ use penstock_model::id::Timestamp;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
 
+use super::handles;
 use crate::ask::Caller;
 use crate::stop::Stop;
 
@@ -117,12 +118,14 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
         ResourceType::host::<Pollable>(),
         |mut cx, number| {
             clock(&mut cx).pollables.remove(&number);
+            handles::given_back(&mut cx);
             Ok(())
         },
     )?;
     io.func_wrap(
         "[method]pollable.ready",
         |mut cx: Cx<'_>, (pollable,): (Resource<Pollable>,)| {
+            handles::lent(&mut cx, 1);
             let clock = clock(&mut cx);
             Ok((clock.until(&pollable) <= clock.look(),))
         },
@@ -130,6 +133,7 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
     io.func_wrap(
         "[method]pollable.block",
         |mut cx: Cx<'_>, (pollable,): (Resource<Pollable>,)| {
+            handles::lent(&mut cx, 1);
             let clock = clock(&mut cx);
             clock.sleep_until(clock.until(&pollable));
             Ok(())
@@ -138,6 +142,7 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
     io.func_wrap(
         "poll",
         |mut cx: Cx<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
+            handles::lent(&mut cx, pollables.len());
             Ok((clock(&mut cx).poll(&pollables)?,))
         },
     )?;
@@ -145,9 +150,11 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
     monotonic.func_wrap("now", |mut cx: Cx<'_>, (): ()| Ok((clock(&mut cx).look(),)))?;
     monotonic.func_wrap("resolution", |_: Cx<'_>, (): ()| Ok((LOOK,)))?;
     monotonic.func_wrap("subscribe-instant", |mut cx: Cx<'_>, (when,): (u64,)| {
+        handles::made(&mut cx, 0);
         clock(&mut cx).subscribe(when)
     })?;
     monotonic.func_wrap("subscribe-duration", |mut cx: Cx<'_>, (time,): (u64,)| {
+        handles::made(&mut cx, 0);
         let clock = clock(&mut cx);
         clock.subscribe(clock.passed.saturating_add(time))
     })?;

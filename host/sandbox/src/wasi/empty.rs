@@ -3,6 +3,7 @@
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceType};
 
+use super::handles;
 use super::refuse::Refused;
 use crate::ask::Caller;
 use crate::stop::Stop;
@@ -63,7 +64,8 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
         Ok((Vec::<(Resource<Refused>, String)>::new(),))
     })?;
     let mut network = linker.instance("wasi:sockets/instance-network@0.2.0")?;
-    network.func_wrap("instance-network", |_: Cx<'_>, (): ()| {
+    network.func_wrap("instance-network", |mut cx: Cx<'_>, (): ()| {
+        handles::made(&mut cx, 0);
         Ok((Resource::<Refused>::new_own(0),))
     })
 }

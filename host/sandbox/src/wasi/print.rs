@@ -5,6 +5,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType};
 
 use super::clock::Pollable;
+use super::handles;
 use crate::ask::Caller;
 use crate::stop::Stop;
 
@@ -123,14 +124,17 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
         |_: Cx<'_>, (_,): (Resource<IoError>,)| Ok((String::new(),)),
     )?;
     let mut streams = linker.instance("wasi:io/streams@0.2.0")?;
-    streams.resource("input-stream", ResourceType::host::<Input>(), |_, _| Ok(()))?;
-    streams.resource("output-stream", ResourceType::host::<Output>(), |_, _| {
+    let given_back = |mut cx: Cx<'_>, _: u32| {
+        handles::given_back(&mut cx);
         Ok(())
-    })?;
+    };
+    streams.resource("input-stream", ResourceType::host::<Input>(), given_back)?;
+    streams.resource("output-stream", ResourceType::host::<Output>(), given_back)?;
     read(&mut streams)?;
     write(&mut streams)?;
     let mut cli = linker.instance("wasi:cli/stdin@0.2.0")?;
-    cli.func_wrap("get-stdin", |_: Cx<'_>, (): ()| {
+    cli.func_wrap("get-stdin", |mut cx: Cx<'_>, (): ()| {
+        handles::made(&mut cx, 0);
         Ok((Resource::<Input>::new_own(0),))
     })?;
     for (interface, function, output) in [
@@ -138,7 +142,10 @@ pub(super) fn link(linker: &mut Linker<Caller>) -> wasmtime::Result<()> {
         ("wasi:cli/stderr@0.2.0", "get-stderr", Output::Error),
     ] {
         let mut cli = linker.instance(interface)?;
-        cli.func_wrap(function, move |_: Cx<'_>, (): ()| Ok((output.handle(),)))?;
+        cli.func_wrap(function, move |mut cx: Cx<'_>, (): ()| {
+            handles::made(&mut cx, 0);
+            Ok((output.handle(),))
+        })?;
     }
     Ok(())
 }
@@ -147,7 +154,8 @@ fn read(streams: &mut LinkerInstance<'_, Caller>) -> wasmtime::Result<()> {
     for name in ["read", "blocking-read"] {
         streams.func_wrap(
             &format!("[method]input-stream.{name}"),
-            |_: Cx<'_>, (_, _): (Resource<Input>, u64)| -> Done<Vec<u8>> {
+            |mut cx: Cx<'_>, (_, _): (Resource<Input>, u64)| -> Done<Vec<u8>> {
+                handles::lent(&mut cx, 1);
                 Ok((Err(StreamError::Closed),))
             },
         )?;
@@ -155,26 +163,34 @@ fn read(streams: &mut LinkerInstance<'_, Caller>) -> wasmtime::Result<()> {
     for name in ["skip", "blocking-skip"] {
         streams.func_wrap(
             &format!("[method]input-stream.{name}"),
-            |_: Cx<'_>, (_, _): (Resource<Input>, u64)| -> Done<u64> {
+            |mut cx: Cx<'_>, (_, _): (Resource<Input>, u64)| -> Done<u64> {
+                handles::lent(&mut cx, 1);
                 Ok((Err(StreamError::Closed),))
             },
         )?;
     }
     streams.func_wrap(
         "[method]input-stream.subscribe",
-        |_: Cx<'_>, (_,): (Resource<Input>,)| Ok((Pollable::ready(),)),
+        |mut cx: Cx<'_>, (_,): (Resource<Input>,)| {
+            handles::made(&mut cx, 1);
+            Ok((Pollable::ready(),))
+        },
     )
 }
 
 fn write(streams: &mut LinkerInstance<'_, Caller>) -> wasmtime::Result<()> {
     streams.func_wrap(
         "[method]output-stream.check-write",
-        |_: Cx<'_>, (_,): (Resource<Output>,)| -> Done<u64> { Ok((Ok(LINE as u64),)) },
+        |mut cx: Cx<'_>, (_,): (Resource<Output>,)| -> Done<u64> {
+            handles::lent(&mut cx, 1);
+            Ok((Ok(LINE as u64),))
+        },
     )?;
     for name in ["write", "blocking-write-and-flush"] {
         streams.func_wrap(
             &format!("[method]output-stream.{name}"),
             |mut cx: Cx<'_>, (stream, bytes): (Resource<Output>, Vec<u8>)| -> Done<()> {
+                handles::lent(&mut cx, 1);
                 Output::of(&stream).write(cx.data_mut(), &bytes);
                 Ok((Ok(()),))
             },
@@ -183,7 +199,10 @@ fn write(streams: &mut LinkerInstance<'_, Caller>) -> wasmtime::Result<()> {
     for name in ["flush", "blocking-flush"] {
         streams.func_wrap(
             &format!("[method]output-stream.{name}"),
-            |_: Cx<'_>, (_,): (Resource<Output>,)| -> Done<()> { Ok((Ok(()),)) },
+            |mut cx: Cx<'_>, (_,): (Resource<Output>,)| -> Done<()> {
+                handles::lent(&mut cx, 1);
+                Ok((Ok(()),))
+            },
         )?;
     }
     for name in ["write-zeroes", "blocking-write-zeroes-and-flush"] {
@@ -197,13 +216,17 @@ fn write(streams: &mut LinkerInstance<'_, Caller>) -> wasmtime::Result<()> {
     for name in ["splice", "blocking-splice"] {
         streams.func_wrap(
             &format!("[method]output-stream.{name}"),
-            |_: Cx<'_>, (_, _, _): (Resource<Output>, Resource<Input>, u64)| -> Done<u64> {
+            |mut cx: Cx<'_>, (_, _, _): (Resource<Output>, Resource<Input>, u64)| -> Done<u64> {
+                handles::lent(&mut cx, 2);
                 Ok((Err(StreamError::Closed),))
             },
         )?;
     }
     streams.func_wrap(
         "[method]output-stream.subscribe",
-        |_: Cx<'_>, (_,): (Resource<Output>,)| Ok((Pollable::ready(),)),
+        |mut cx: Cx<'_>, (_,): (Resource<Output>,)| {
+            handles::made(&mut cx, 1);
+            Ok((Pollable::ready(),))
+        },
     )
 }

@@ -7,6 +7,7 @@ use wasmtime::component::types::{ComponentFunc, ComponentItem, Type};
 use wasmtime::component::{Component, Linker, ResourceType, Val};
 
 use super::clock::Pollable;
+use super::handles;
 use super::print::{Input, IoError, Output};
 use crate::ask::Caller;
 use crate::stop::Stop;
@@ -38,6 +39,8 @@ pub(super) fn link(linker: &mut Linker<Caller>, component: &Component) -> wasmti
                     linker.func_new_async(name, move |mut cx, ty, params, results| {
                         let full = full.clone();
                         Box::new(async move {
+                            let lent = params.iter().filter(|it| matches!(it, Val::Resource(_)));
+                            handles::lent(&mut cx, lent.count());
                             for param in params {
                                 if let Val::Resource(it) = param {
                                     it.resource_drop_async(&mut cx).await?;
@@ -63,7 +66,10 @@ pub(super) fn link(linker: &mut Linker<Caller>, component: &Component) -> wasmti
                         "error" | "io-error" => ResourceType::host::<IoError>(),
                         _ => ResourceType::host::<Refused>(),
                     };
-                    linker.resource(name, ty, |_, _| Ok(()))?;
+                    linker.resource(name, ty, |mut cx, _| {
+                        handles::given_back(&mut cx);
+                        Ok(())
+                    })?;
                 }
                 _ => {}
             }

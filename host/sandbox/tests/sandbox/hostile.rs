@@ -241,6 +241,30 @@ async fn what_a_python_guest_prints_is_in_the_log_in_its_order_also_when_it_fail
     assert!(lines.contains(&"ValueError: told to raise"), "{lines:?}");
 }
 
+/// As `peak_is` for guests by hand: their runtimes use more of WASI than those.
+#[tokio::test]
+async fn the_peak_of_the_handles_is_what_the_limit_must_allow_in_every_language() {
+    for (guest, way) in [
+        ("misbehave-python", "print"),
+        ("misbehave-python", "sleep"),
+        ("misbehave-javascript", "clock"),
+        ("misbehave-go", "select"),
+    ] {
+        let with = async |handles| {
+            let limits = Limits { handles, ..roomy() };
+            foreign(guest, way, limits).await
+        };
+        let record = with(1_000).await;
+        let peak = record.usage.handles;
+        assert!(peak < 20, "{guest} {way}: {peak}");
+        assert_eq!(with(peak).await.outcome, record.outcome, "{guest} {way}");
+        if let Some(few) = peak.checked_sub(1) {
+            let record = with(few).await;
+            assert_eq!(failure(&record).word(), "handles-exceeded", "{guest} {way}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_default_of_64_mib_is_enough_for_a_small_plugin_in_each_language() {
     for guest in ["greeter-python", "greeter-javascript", "greeter-go"] {

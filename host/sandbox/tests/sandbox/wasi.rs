@@ -193,6 +193,63 @@ async fn handles_that_are_never_given_back_end_the_call() {
     assert_eq!(failure(&record), &Failure::HandlesExceeded { limit: 50 });
 }
 
+/// With as many handles as its peak says it runs, and with one less it does not: the peak is the engine's own count.
+async fn peak_is(wasm: &[u8], expect: u32) {
+    let allowed = |handles| Limits {
+        handles,
+        ..Limits::default()
+    };
+    let record = run(wasm, allowed(1_000)).await;
+    assert_eq!(record.usage.handles, expect, "{:?}", record.outcome);
+    let enough = run(wasm, allowed(expect)).await;
+    assert_eq!(enough.outcome, record.outcome);
+    let Some(few) = expect.checked_sub(1) else {
+        return;
+    };
+    let record = run(wasm, allowed(few)).await;
+    assert_eq!(failure(&record), &Failure::HandlesExceeded { limit: few });
+    assert_eq!(record.usage.handles, few, "all that it might have");
+}
+
+#[tokio::test]
+async fn the_peak_of_the_handles_is_what_the_limit_must_allow() {
+    peak_is(&guest(CLOCK, MONOTONIC, ""), 0).await;
+    let clock = |body: &str| {
+        let imports = r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $sleep (param i64) (result i32)))
+            (import "wasi:io/poll@0.2.0" "poll" (func $poll (param i32 i32 i32)))
+            (import "wasi:io/poll@0.2.0" "[resource-drop]pollable" (func $drop (param i32)))"#;
+        let items = "import wasi:clocks/monotonic-clock@0.2.0; import wasi:io/poll@0.2.0;";
+        guest(items, imports, body)
+    };
+    let sleep = "(call $sleep (i64.const 1))";
+    // One at a time, a hundred times.
+    let one = clock(&format!(
+        "(local $n i32) (loop $l (call $drop {sleep}) (local.set $n (i32.add (local.get $n) (i32.const 1))) (br_if $l (i32.lt_u (local.get $n) (i32.const 100))))"
+    ));
+    peak_is(&one, 1).await;
+    // Three that are held, and lent all at once.
+    let three: String = (0..3)
+        .map(|n| format!("(i32.store (i32.const {}) {sleep})", 3000 + 4 * n))
+        .collect();
+    let polled = clock(&format!(
+        "{three} (call $poll (i32.const 3000) (i32.const 3) (i32.const 3100))"
+    ));
+    peak_is(&polled, 6).await;
+    // One that is given back before another is taken.
+    let given_back = clock(&format!(
+        "{three} (call $drop (i32.load (i32.const 3000))) (drop {sleep})"
+    ));
+    peak_is(&given_back, 3).await;
+    let printed = Written {
+        packages: WASI,
+        items: STDOUT,
+        imports: PRINT,
+        decide: "(call $write (call $stdout) (i32.const 3000) (i32.const 2) (i32.const 2900))",
+        ..Written::default()
+    };
+    peak_is(&printed.component(), 2).await;
+}
+
 const PRINT: &str = r#"
     (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
     (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"

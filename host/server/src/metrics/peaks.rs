@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 /// Upper bounds of the share of a limit that a call used.
 const SHARES: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0];
 /// How many limits a call is held against.
-const COUNT: usize = 14;
+const COUNT: usize = 15;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfLimit {
@@ -119,8 +119,7 @@ fn amounts(limits: &Limits, usage: &Usage, component: u64) -> [(&'static str, f6
         deadline,
         memory,
         host_calls,
-        // The engine counts them and does not say how many there were.
-        handles: _,
+        handles,
         host_call_bytes,
         total_bytes,
         output,
@@ -143,6 +142,7 @@ fn amounts(limits: &Limits, usage: &Usage, component: u64) -> [(&'static str, f6
         ("deadline", usage.wall.as_secs_f64(), deadline.as_secs_f64()),
         bytes("memory", usage.memory, *memory),
         count("host-calls", usage.host_calls, *host_calls),
+        count("handles", usage.handles, *handles),
         bytes("host-call-bytes", usage.host_call_bytes, *host_call_bytes),
         bytes("total-bytes", usage.host_bytes, *total_bytes),
         bytes("output", usage.output, *output),
@@ -182,6 +182,7 @@ mod tests {
                 memory,
                 log: 1_000,
                 log_dropped: 500,
+                handles: 7,
                 ..Usage::default()
             };
             peaks.used("rules", &limits, &usage, 60_000);
@@ -194,6 +195,8 @@ mod tests {
             r#"plugin_limit{plugin="rules",limit="memory"} 67108864.0"#,
             r#"plugin_peak{plugin="rules",limit="log"} 1500.0"#,
             r#"plugin_peak{plugin="rules",limit="component"} 60000.0"#,
+            r#"plugin_peak{plugin="rules",limit="handles"} 7.0"#,
+            r#"plugin_limit{plugin="rules",limit="handles"} 1000.0"#,
             r#"plugin_limit_share_bucket{le="0.25",plugin="rules",limit="cpu"} 1"#,
             r#"plugin_limit_share_bucket{le="0.9",plugin="rules",limit="cpu"} 3"#,
         ] {
