@@ -3,9 +3,12 @@
 //! The accounts and their rights are those of `examples/cluster/`, applied as they are but for the
 //! namespace's name: what the tests show holds for what a user applies.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
     core::v1::{Namespace, ServiceAccount},
 };
 use kube::{
@@ -16,7 +19,7 @@ use kube::{
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::{access::Access, apply, kubelet::HOLD, tekton::pipeline_run_resource};
+use crate::{access::Access, apply, kubelet::HOLD, tekton::pipeline_run_resource, wait};
 
 /// Penstock's own account, as a user applies it.
 pub const PENSTOCK_YAML: &str = include_str!("../../../examples/cluster/penstock.yaml");
@@ -34,6 +37,9 @@ pub const HOST: &str = "penstock";
 
 /// How long the tokens live, in seconds. The API server gives none for less than 600.
 const TOKEN_SECONDS: i64 = 3600;
+
+/// How long the API server may take to know of rights that were given.
+const RIGHTS_LIMIT: Duration = Duration::from_secs(90);
 
 /// A place for one test.
 #[derive(Clone, Debug)]
@@ -68,6 +74,7 @@ impl TestPlace {
             &apply::parse(&PLACE_YAML.replace(EXAMPLE_NAMESPACE, &namespace))?,
         )
         .await?;
+        in_force(&client, &namespace).await?;
         let host_token = Token(request_token(&client, HOST, HOST).await?);
         Ok(Self {
             access: access.clone(),
@@ -175,6 +182,50 @@ async fn apply_host(access: &Access, client: &Client) -> Result<()> {
         .await?;
     if first != access.server_url() {
         apply::apply_in_order(client, &objects).await?;
+    }
+    Ok(())
+}
+
+/// The API server's authorizer is a moment behind what was written: waits until each account may do what it is for.
+async fn in_force(client: &Client, namespace: &str) -> Result<()> {
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let account = |of: &str, name: &str| format!("system:serviceaccount:{of}:{name}");
+    let may = |user: String, attributes: ResourceAttributes| SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(user),
+            resource_attributes: Some(attributes),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let runs = |verb: &str| ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some("tekton.dev".to_owned()),
+        resource: Some("pipelineruns".to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let tokens = ResourceAttributes {
+        namespace: Some(namespace.to_owned()),
+        verb: Some("create".to_owned()),
+        resource: Some("serviceaccounts".to_owned()),
+        subresource: Some("token".to_owned()),
+        name: Some(CREATOR.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let create = ResourceAttributes {
+        namespace: Some(namespace.to_owned()),
+        ..runs("create")
+    };
+    for asked in [
+        may(account(HOST, HOST), runs("watch")),
+        may(account(HOST, HOST), tokens),
+        may(account(namespace, CREATOR), create),
+    ] {
+        wait::until("the rights of a place", RIGHTS_LIMIT, async || {
+            let answer = reviews.create(&PostParams::default(), &asked).await?;
+            Ok(answer.status.filter(|status| status.allowed).map(drop))
+        })
+        .await?;
     }
     Ok(())
 }

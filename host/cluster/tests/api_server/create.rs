@@ -116,12 +116,8 @@ async fn a_run_that_is_too_large_is_refused_for_good() {
 
 #[tokio::test]
 async fn a_cluster_that_is_away_is_for_another_try_and_is_measured() {
-    // A port that was free a moment ago, and answers nobody.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // A port that answers nobody.
+    let port = penstock_control_plane::ports::reserve().unwrap();
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "a",
         "clusters": [{ "name": "c", "cluster": { "server": format!("https://127.0.0.1:{port}") } }],
