@@ -238,6 +238,9 @@ impl Builder {
             ],
             // What is tested is seldom how much may go on at a time: whoever tests that writes limits of its own.
             "flow": lifted(),
+            // Nor is what GitLab did not tell: a push that a test keeps back, or that got no answer in a burst, would be found after a minute, which a
+            // busy machine may well need.
+            "reconcile": { "every": "10m", "settle": "10h" },
             "plugins": self.plugins.iter().map(Plugin::yaml).collect::<Vec<_>>(),
             "routes": self.routes.iter().map(Route::yaml).collect::<Vec<_>>(),
         });
