@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How long anything may take on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// Asks `condition` until it answers `Some`.
 ///

@@ -28,7 +28,7 @@ const NAMESPACE: &str = "tekton-pipelines";
 const WEBHOOK_SERVICE: &str = "tekton-pipelines-webhook";
 /// Within the services' range, which is on loopback.
 pub(crate) const WEBHOOK_ADDRESS: &str = "127.0.1.10";
-const READY_LIMIT: Duration = Duration::from_secs(90);
+const READY_LIMIT: Duration = Duration::from_secs(300);
 
 /// Tekton's running processes.
 pub(crate) struct Tekton {
