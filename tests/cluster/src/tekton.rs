@@ -121,8 +121,10 @@ impl Tekton {
             if let Some(webhook) = &mut webhook {
                 webhook.check()?;
             }
-            let takes_runs = takes_runs(client, options.tekton_webhook).await;
-            Ok((takes_runs && listens(ports.controller_probes).await).then_some(()))
+            let ready = takes_runs(client, options.tekton_webhook).await
+                && listens(ports.controller_probes).await
+                && is_discovered(client).await;
+            Ok(ready.then_some(()))
         })
         .await
         .with_context(|| {
@@ -337,6 +339,12 @@ async fn listens(port: u16) -> bool {
     tokio::net::TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))
         .await
         .is_ok()
+}
+
+/// The API server says that it has Tekton's kinds: some time after it takes objects of them.
+async fn is_discovered(client: &Client) -> bool {
+    let listed = client.list_api_group_resources("tekton.dev/v1").await;
+    listed.is_ok_and(|listed| listed.resources.iter().any(|it| it.name == "pipelineruns"))
 }
 
 /// Creates a run without storing it, and looks whether the webhook has set the defaults.
