@@ -18,4 +18,5 @@ mod logs;
 mod order;
 mod power;
 mod request;
+mod storm;
 mod taken;

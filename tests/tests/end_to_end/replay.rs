@@ -2,6 +2,7 @@
 
 use penstock_doubles::gitlab::Push;
 use penstock_guests::Behaviour;
+use penstock_tests::plugin::guest;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Route, Scene};
 use rusqlite::{Connection, params};
@@ -104,6 +105,42 @@ async fn every_decision_comes_out_the_same_and_one_that_was_cut_as_far_as_it_wen
         .text_command(&["explain", &last, "--rerun"])
         .await;
     assert!(text.out.contains("the same bytes"), "{}", text.out);
+}
+
+#[tokio::test]
+async fn a_range_over_a_map_in_go_goes_the_same_way_again_by_the_seed_of_the_record_alone() {
+    let goes = Plugin::new("goes", &guest("misbehave-go")).settings(json!({ "do": "map" }));
+    let scene = Scene::builder("gopher")
+        .plugin_by(goes, Route::to("goes").on(&["push"]))
+        .start()
+        .await;
+    let (first, second) = (push(&scene, "one").await, push(&scene, "two").await);
+    let order = async |delivery: &str| {
+        let told = scene.outcome(delivery, "decided").await;
+        told["routes"][0]["reasons"][0].as_str().unwrap().to_owned()
+    };
+    let (one, two) = (order(&first).await, order(&second).await);
+    let numbers = one.split(' ').filter(|it| *it != "|").count();
+    assert_eq!(numbers, 200, "four maps of fifty: {one}");
+    // Go does draw it by lot, so two records with other seeds have other orders.
+    assert_ne!(one, two);
+    for delivery in [&first, &second] {
+        let again = ["explain", delivery.as_str(), "--rerun"];
+        let told = scene.penstock.command(&again).await;
+        assert_eq!(told.code, Some(0), "{told:?}");
+        let rerun = told.json();
+        assert_eq!(rerun["rerun"][0]["result"], "same", "{rerun:#}");
+        assert_eq!(rerun["rerun"][0]["record"], rerun["routes"][0]["record"]);
+    }
+    // Nothing but the seed is what the lot is drawn by: with another one it goes another way.
+    replace_record(&scene, &first, |record| {
+        let seed = record["seed"][0].as_u64().unwrap();
+        record["seed"][0] = (seed ^ 1).into();
+    });
+    let again = ["explain", first.as_str(), "--rerun"];
+    let told = scene.penstock.text_command(&again).await;
+    assert_eq!(told.code, Some(3), "{told:?}");
+    assert!(told.out.contains("outcome/plan/reasons/0"), "{}", told.out);
 }
 
 /// Puts another record in the place of a decision's, with a digest that fits: what somebody would do who can write to the database.

@@ -239,6 +239,70 @@ impl Drop for Others {
     }
 }
 
+/// A store that refuses what one statement does, now and for ever: a rule of the database, as a constraint of an operator's own would be.
+fn refuse(scene: &Scene, rule: &str, on: &str) {
+    let store = Connection::open(scene.store_path()).unwrap();
+    store.busy_timeout(Duration::from_secs(30)).unwrap();
+    let rule =
+        format!("CREATE TRIGGER {rule} {on} BEGIN SELECT RAISE(ABORT, 'not in this house'); END");
+    store.execute_batch(&rule).unwrap();
+}
+
+#[tokio::test]
+async fn a_decision_that_the_store_refuses_fails_with_its_words_and_the_call_stands_in_a_record() {
+    let scene = Scene::builder("refused")
+        .plugin_by(counter(), Route::to("counter").on(&["push"]))
+        .start()
+        .await;
+    refuse(&scene, "no_state", "BEFORE INSERT ON plugin_state");
+    let push = Push::new(PROJECT, "topic", "alice").write("a.txt", "a");
+    let delivery = scene.send_one(&scene.gitlab.push(push)).await;
+    let told = scene.outcome(&delivery, "failed").await;
+    withheld(&scene, &delivery, &told, "not-stored").await;
+    let why = told["routes"][0]["why"].as_str().unwrap();
+    assert!(why.contains("not in this house"), "{why}");
+    let said = scene.penstock.text_command(&["explain", &delivery]).await;
+    assert!(said.out.contains("not-stored: "), "{}", said.out);
+
+    // Once the store takes it, it is decided as if nothing had been.
+    let store = Connection::open(scene.store_path()).unwrap();
+    store.busy_timeout(Duration::from_secs(30)).unwrap();
+    store.execute_batch("DROP TRIGGER no_state").unwrap();
+    let again = ["deliveries", "retry", &delivery];
+    let retried = scene.penstock.text_command(&again).await;
+    assert!(retried.success, "{}", retried.err);
+    let told = scene.outcome(&delivery, "decided").await;
+    let routes = told["routes"].as_array().unwrap();
+    let second = routes.iter().find(|it| it["attempt"] == 2).unwrap();
+    assert_eq!(second["reasons"][0], "count is 1", "{told:#}");
+}
+
+#[tokio::test]
+async fn where_even_the_record_is_refused_the_failure_is_told_without_it() {
+    let scene = Scene::builder("unrecorded")
+        .plugin_by(counter(), Route::to("counter").on(&["push"]))
+        .start()
+        .await;
+    // Written with the route, or later.
+    for (rule, when) in [("no_record", "INSERT"), ("no_later_record", "UPDATE")] {
+        let on = format!("BEFORE {when} ON routes WHEN NEW.record IS NOT NULL");
+        refuse(&scene, rule, &on);
+    }
+    let push = Push::new(PROJECT, "topic", "alice").write("a.txt", "a");
+    let delivery = scene.send_one(&scene.gitlab.push(push)).await;
+    let told = scene.outcome(&delivery, "failed").await;
+    let route = &told["routes"][0];
+    let why = route["why"].as_str().unwrap();
+    assert!(why.starts_with("not-stored: "), "{route:#}");
+    assert!(why.contains("not in this house"), "{route:#}");
+    assert!(route["record"].is_null(), "{route:#}");
+    let store = Connection::open(scene.store_path()).unwrap();
+    let kept: i64 = store
+        .query_row("SELECT count(*) FROM plugin_state", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 0, "nothing of it is kept");
+}
+
 #[tokio::test]
 async fn a_call_that_loses_its_state_every_time_fails_with_a_record_that_can_be_run_again() {
     let slow = Plugin::misbehave(
