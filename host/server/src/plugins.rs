@@ -116,6 +116,19 @@ impl PluginSlot {
         }
     }
 
+    /// The plugin, if it may decide: a record whose plugin is nowhere could never be run again, so its bytes are stored before its first call.
+    ///
+    /// # Errors
+    /// It is being loaded, or stored, or does not load.
+    pub fn may_decide(&self) -> Result<Loaded, NotReady> {
+        let loaded = self.ready()?;
+        if self.is_kept() {
+            Ok(loaded)
+        } else {
+            Err(NotReady::Loading(self.config.name.clone()))
+        }
+    }
+
     /// Loads it, unless it is ready. What is wrong is kept and said.
     ///
     /// # Errors

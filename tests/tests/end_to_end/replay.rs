@@ -4,7 +4,7 @@ use penstock_doubles::gitlab::Push;
 use penstock_guests::Behaviour;
 use penstock_tests::plugin::guest;
 use penstock_tests::scene::PROJECT;
-use penstock_tests::{Plugin, Route, Scene};
+use penstock_tests::{Plugin, Route, Scene, until};
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -141,6 +141,37 @@ async fn a_range_over_a_map_in_go_goes_the_same_way_again_by_the_seed_of_the_rec
     let told = scene.penstock.text_command(&again).await;
     assert_eq!(told.code, Some(3), "{told:?}");
     assert!(told.out.contains("outcome/plan/reasons/0"), "{}", told.out);
+}
+
+#[tokio::test]
+async fn a_plugin_decides_nothing_before_its_bytes_are_in_the_store() {
+    let (asks, route) = on_push("asks", Behaviour::Nothing);
+    let mut scene = Scene::builder("kept").plugin_by(asks, route).start().await;
+    let store = Connection::open(scene.store_path()).unwrap();
+    store
+        .busy_timeout(std::time::Duration::from_secs(30))
+        .unwrap();
+    let rule = "CREATE TRIGGER no_plugin BEFORE INSERT ON blobs WHEN NEW.plugin = 1 BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    store.execute_batch(rule).unwrap();
+    let goes = Plugin::new("asks", &guest("misbehave-go")).yaml();
+    scene.reconfigure(|config| config["plugins"][0] = goes);
+    scene
+        .penstock
+        .logged("a plugin does not load; its deliveries wait")
+        .await;
+    let delivery = push(&scene, "topic").await;
+    until("a word about the plugin", async || {
+        let told = scene.explain(&delivery).await;
+        assert_eq!(told["delivery"]["outcome"], "waiting", "{told:#}");
+        let why = told["routes"][0]["why"].as_str()?;
+        why.contains("is being loaded").then_some(())
+    })
+    .await;
+    store.execute_batch("DROP TRIGGER no_plugin").unwrap();
+    scene.outcome(&delivery, "decided").await;
+    let again = ["explain", delivery.as_str(), "--rerun"];
+    let told = scene.penstock.command(&again).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
 }
 
 /// Puts another record in the place of a decision's, with a digest that fits: what somebody would do who can write to the database.

@@ -110,7 +110,7 @@ pub(super) async fn prepare(
             route.plugin
         ))
     })?;
-    let loaded = slot.ready().map_err(|not_ready| {
+    let loaded = slot.may_decide().map_err(|not_ready| {
         let why = not_ready.to_string();
         match not_ready {
             NotReady::Loading(_) => NotNow::Busy {
