@@ -78,7 +78,16 @@ pub fn manifest_digest(manifest: &Value) -> Digest {
         annotations.remove(label::MANIFEST_DIGEST);
     }
     manifest.sort_all_objects();
-    Digest::of(manifest.to_string().as_bytes())
+    Digest::of(&compact(&manifest))
+}
+
+/// JSON without blanks.
+#[expect(
+    clippy::expect_used,
+    reason = "a value has keys of text alone and memory takes every byte"
+)]
+pub(super) fn compact(value: &Value) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a value is JSON")
 }
 
 /// Refuses what can't be stored, and names what makes it large. `size` is that of its JSON.

@@ -86,7 +86,7 @@ pub(super) fn judge(
     let mut sent = Value::Object(rebuilt);
     sent.sort_all_objects();
     // The digest's own annotation is put in afterwards: it is not part of what is digested.
-    let bytes = sent.to_string().into_bytes();
+    let bytes = manifest::compact(&sent);
     let digest = Digest::of(&bytes);
     if let Some(annotations) = sent
         .pointer_mut("/metadata/annotations")
@@ -293,8 +293,8 @@ fn rebuild(
             return Err(faults);
         }
     }
-    let mut walk = Walk::new(&rules);
-    let mut rebuilt = walk.object(PIPELINE_RUN, &read, "manifest");
+    let mut walk = Walk::new(&rules, "manifest");
+    let mut rebuilt = walk.object(PIPELINE_RUN, read);
     match rebuilt.get_mut("spec").and_then(Value::as_object_mut) {
         Some(spec) => {
             if let Some(fault) = timeout(spec, place) {
