@@ -30,10 +30,6 @@ use penstock_model::scope::{Actor, Project, Provenance, Scope, Trust};
 use penstock_model::tenant::{Place, PlacePolicy, When};
 use penstock_sandbox::{Asked, BoxFuture, CallInput, Engine, EngineSettings, Plugin, World};
 
-/// As the server has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Wasmtime and nothing else.
 mod bare {
     use std::sync::Arc;
