@@ -1,14 +1,11 @@
 //! Compiled code on disk.
 //!
 //! Running compiled code that somebody else wrote is running their program, so a file is used only if its MAC holds, with a key that lies elsewhere; it is
-//! read once and copied, so nothing can change it in between. A file that is missing, cut, forged, of another component or of another wasmtime is no
-//! error: the component is compiled again.
-//!
-//! The copy is a file without a name, which nobody else can open: its pages are read when they are needed, and the system may drop them when memory is
-//! short. In memory of its own each plugin would have all its code there for as long as it is loaded.
+//! read once into memory and used from there, so nothing can change it in between. A file that is missing, cut, forged, of another component or of
+//! another wasmtime is no error: the component is compiled again.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -111,13 +108,6 @@ impl Cache {
         if let Err(error) = self.put(&path, wasm, engine, code) {
             tracing::warn!(path = %path.display(), %error, "compiled code was not kept");
         }
-    }
-
-    /// A file with this code that has no name and ends with its last user.
-    pub(crate) fn unnamed(&self, code: &[u8]) -> std::io::Result<File> {
-        let mut file = tempfile::tempfile_in(&self.settings.dir)?;
-        file.write_all(code)?;
-        Ok(file)
     }
 
     fn put(&self, path: &Path, wasm: Digest, engine: Digest, code: &[u8]) -> std::io::Result<()> {
@@ -230,19 +220,6 @@ mod tests {
         assert_eq!(cache.path(mine.0, near(1)), cache.path(mine.0, near(2)));
         assert_eq!(cache.read(mine.0, near(2)), None);
         assert!(cache.read(mine.0, near(1)).is_some());
-    }
-
-    #[test]
-    fn an_unnamed_file_has_the_code_and_is_in_no_folder() {
-        use std::io::{Read as _, Seek as _};
-        let home = tempfile::tempdir().unwrap();
-        let mut file = cache(home.path(), 1).unnamed(CODE).unwrap();
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
-        assert_eq!(file.metadata().unwrap().nlink(), 0);
-        let mut read = Vec::new();
-        file.rewind().unwrap();
-        file.read_to_end(&mut read).unwrap();
-        assert_eq!(read, CODE);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One wasmtime engine, and the components that are ready in it.
 
-use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::ask::Caller;
-use crate::cache::Cache;
 use crate::clamp;
 use crate::config::{self, Reservation};
 use crate::engine::EngineError;
@@ -58,23 +56,8 @@ impl Side {
         })
     }
 
-    /// A component from compiled code; with a cache, from a copy beside it that has no name.
-    pub(crate) fn revive(
-        &self,
-        code: &[u8],
-        cache: Option<&Cache>,
-    ) -> Result<Component, LoadError> {
-        if let Some(cache) = cache {
-            match self.map(code, cache) {
-                Ok(component) => return Ok(component),
-                Err(error) => {
-                    tracing::debug!(
-                        error = format!("{error:#}"),
-                        "compiled code is kept in memory"
-                    );
-                }
-            }
-        }
+    /// A component from compiled code.
+    pub(crate) fn revive(&self, code: &[u8]) -> Result<Component, LoadError> {
         #[expect(
             unsafe_code,
             reason = "forged compiled code would run as it is. This code was made a moment ago by this process or by its own child from the same program, or \
@@ -83,21 +66,6 @@ impl Side {
         // SAFETY: see the reason above.
         let component = unsafe { Component::deserialize(&self.engine, code) };
         component.map_err(|error| contract(&error))
-    }
-
-    /// The same from a file, whose pages are read when they are needed.
-    fn map(&self, code: &[u8], cache: &Cache) -> wasmtime::Result<Component> {
-        let file = cache.unnamed(code)?;
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        #[expect(
-            unsafe_code,
-            reason = "the code is good for the same reasons as in `revive`, and nothing can change it: the file was made a moment ago, has no name that anybody \
-                      else could open, and this process does not write to it again"
-        )]
-        // SAFETY: see the reason above.
-        unsafe {
-            Component::deserialize_file(&self.engine, path)
-        }
     }
 }
 

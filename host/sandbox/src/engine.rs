@@ -242,7 +242,7 @@ impl Inner {
             .as_ref()
             .and_then(|cache| cache.read(digest, side.compatibility));
         if let Some(code) = kept {
-            match side.revive(&code, self.cache.as_ref()) {
+            match side.revive(&code) {
                 Ok(component) => return Compiled::new(side, &component),
                 Err(error) => {
                     tracing::warn!(%error, "compiled code can't be used: compiling again");
@@ -253,7 +253,7 @@ impl Inner {
             .settings
             .compiler
             .compile(&side.engine, side.reservation, wasm)?;
-        let component = side.revive(&code, self.cache.as_ref())?;
+        let component = side.revive(&code)?;
         let compiled = Compiled::new(side, &component)?;
         if let Some(cache) = &self.cache {
             cache.write(digest, side.compatibility, &code);

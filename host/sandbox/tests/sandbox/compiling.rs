@@ -226,37 +226,6 @@ async fn compiled_code_is_used_again_and_only_with_its_key() {
 }
 
 #[tokio::test]
-async fn code_that_is_in_use_lies_in_a_file_that_nobody_else_can_open() {
-    let home = tempfile::tempdir().unwrap();
-    let wasm = guest("minimal");
-    let mapped = || {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let dir = home.path().to_str().unwrap();
-        let ours: Vec<String> = maps
-            .lines()
-            .filter(|line| line.contains(dir))
-            .map(str::to_owned)
-            .collect();
-        assert!(
-            ours.iter().all(|line| line.ends_with("(deleted)")),
-            "{ours:?}"
-        );
-        ours.iter().any(|line| line.contains(" r-xp "))
-    };
-    let compiled = load(&cached(home.path(), [1; 32], Compiler::InProcess), &wasm).unwrap();
-    assert!(mapped(), "compiled a moment ago");
-    drop(compiled);
-    assert!(!mapped(), "it ends with its last user");
-    let plugin = load(&cached(home.path(), [1; 32], none()), &wasm).unwrap();
-    assert!(mapped(), "from the cache");
-    // Whoever may write to the folder changes nothing that is in use.
-    let path = only_file(home.path());
-    let length = std::fs::metadata(&path).unwrap().len();
-    std::fs::write(&path, vec![0; usize::try_from(length).unwrap()]).unwrap();
-    works(&plugin).await;
-}
-
-#[tokio::test]
 async fn forged_cut_or_swapped_code_is_compiled_again() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("code");
