@@ -35,6 +35,8 @@ pub(crate) use process::{forget_peak, peak};
 pub enum Name {
     /// Webhook to PipelineRun, CPU time and bytes for each delivery, time to 2xx.
     Load,
+    /// Time to 2xx alone, as `load` has it too.
+    Answer,
     /// Deliveries lost and runs doubled over many kills: with SQLite, and of two replicas on Postgres.
     Kill,
     /// The same over power cuts, where the disk forgets what was not synced.
@@ -74,6 +76,7 @@ pub async fn measure(name: Name, penstock: &Path, faults: Duration) -> Vec<Figur
             figures.extend(answer::measure(penstock).await);
             figures
         }
+        Name::Answer => answer::measure(penstock).await,
         Name::Kill => {
             let mut figures = kill::measure(penstock).await;
             figures.extend(replicas::measure(penstock).await);

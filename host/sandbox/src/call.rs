@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::ready;
 
 use penstock_model::effect::Problem;
 use penstock_model::limits::Limits;
@@ -18,6 +19,7 @@ use crate::compiled::Compiled;
 use crate::meter::millis;
 use crate::record;
 use crate::stop::{self, Stop};
+use crate::turn::Turns;
 use crate::v0_1;
 
 /// What a guest is asked.
@@ -40,6 +42,7 @@ pub(crate) enum Told {
 /// Asks a guest, and gives back the host's side of the call with what came of it.
 pub(crate) async fn run(
     compiled: &Compiled,
+    turns: &Turns,
     caller: Caller,
     question: Question<'_>,
 ) -> (Caller, Result<Told, Stop>) {
@@ -59,7 +62,13 @@ pub(crate) async fn run(
     });
     let answered = {
         let mut asked = pin!(ask(compiled, &mut store, question));
+        let mut line = turns.line();
         let on_guest_time = poll_fn(|context| {
+            let _turn = if meter.has_ticked() {
+                ready!(line.poll(context))
+            } else {
+                None
+            };
             meter.resume();
             let polled = asked.as_mut().poll(context);
             meter.pause();

@@ -46,6 +46,7 @@ pub mod replay;
 mod slot;
 mod state;
 mod stop;
+mod turn;
 mod v0_1;
 mod wasi;
 mod weigh;

@@ -76,6 +76,11 @@ impl Meter {
         self.began.elapsed()
     }
 
+    /// The guest has computed for so long that a tick came.
+    pub(crate) fn has_ticked(&self) -> bool {
+        self.ticked.load(Relaxed)
+    }
+
     /// A tick came while the guest computed.
     pub(crate) fn tick(&self) -> Result<(), Stop> {
         self.ticked.store(true, Relaxed);

@@ -27,6 +27,7 @@ use crate::compiled::Compiled;
 use crate::engine::Engine;
 use crate::inspect::Kind;
 use crate::slot::Slot;
+use crate::turn::Turns;
 use crate::weigh::Weigh;
 use crate::world::World;
 
@@ -68,6 +69,7 @@ struct Loaded {
     grants: Grants,
     compiled: Arc<Compiled>,
     slots: Arc<Semaphore>,
+    turns: Turns,
     /// The right to wait for a slot in [`Plugin::slot_within`].
     waiting: Semaphore,
 }
@@ -94,6 +96,7 @@ impl Plugin {
         compiled: Arc<Compiled>,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(engine.share(&limits)));
+        let turns = Turns::new(engine.threads().metrics().num_workers());
         Self(Arc::new(Loaded {
             engine,
             name,
@@ -102,6 +105,7 @@ impl Plugin {
             grants,
             compiled,
             slots,
+            turns,
             waiting: Semaphore::new(WAITING),
         }))
     }

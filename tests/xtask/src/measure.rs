@@ -77,6 +77,8 @@ impl Build {
 enum Name {
     /// Webhook to PipelineRun, CPU for each delivery, time to 2xx.
     Load,
+    /// Time to 2xx alone, as `load` has it too.
+    Answer,
     /// Deliveries lost and runs doubled over many kills.
     Kill,
     /// Deliveries lost and runs doubled over power cuts.

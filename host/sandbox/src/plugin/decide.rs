@@ -45,7 +45,13 @@ impl Loaded {
         let mut caller = self.caller(settings, allowed, world, outside, wasi);
         caller.keeps_state = event.scope.project().is_some();
         let at_once = self.in_use();
-        let (mut caller, told) = call::run(&self.compiled, caller, Question::Decide(&given)).await;
+        let (mut caller, told) = call::run(
+            &self.compiled,
+            &self.turns,
+            caller,
+            Question::Decide(&given),
+        )
+        .await;
         let mut usage = Usage::default();
         let mut outcome = match told {
             Ok(Told::Decided(answer)) => call::judge(answer, &self.limits, &mut usage),
@@ -124,7 +130,10 @@ impl Loaded {
         let wasi = Wasi::new([0; 32], Timestamp(0));
         let world = Arc::new(Nothing);
         let caller = self.caller(String::new(), Allowed::LogOnly, world, outside, wasi);
-        match call::run(&self.compiled, caller, question).await.1 {
+        match call::run(&self.compiled, &self.turns, caller, question)
+            .await
+            .1
+        {
             Ok(told) => Ok(told),
             Err(Stop::Failure(mut failure)) => {
                 clamp::failure(&mut failure);

@@ -69,6 +69,32 @@ async fn neighbours_go_on_while_two_guests_spin_on_one_thread() {
 }
 
 #[tokio::test]
+async fn many_calls_of_a_plugin_that_spins_get_no_more_of_a_thread_than_one_of_its_neighbour() {
+    let engine = Engine::new(EngineSettings {
+        threads: 1,
+        slots: 16,
+        ..EngineSettings::default()
+    })
+    .unwrap();
+    let spins = |cpu| Limits {
+        cpu: Duration::from_millis(cpu),
+        deadline: A_WHILE,
+        concurrency: 8,
+        ..Limits::default()
+    };
+    let hostile = load(&engine, "misbehave", spins(200));
+    let neighbour = load(&engine, "misbehave", spins(400));
+    let spinning: Vec<_> = (0..8).map(|_| spin(&hostile)).collect();
+    // A call for a call each of the eight would have its 200 ms when this one has as many.
+    spin(&neighbour).await.unwrap();
+    let ended = spinning.iter().filter(|task| task.is_finished()).count();
+    assert_eq!(ended, 0, "of the eight beside it");
+    for task in spinning {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn more_calls_than_slots_wait_and_all_end() {
     let engine = crowded();
     let plugin = load(

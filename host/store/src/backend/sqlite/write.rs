@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{Transaction, Words, run};
+use super::{Transaction, Words, Writing, run};
 use crate::backend::{Outlet, Stop, Work};
 use crate::error::StoreError;
 
@@ -23,13 +23,14 @@ const SHARE: Duration = Duration::from_millis(10);
 const LINGER: Duration = Duration::from_millis(1);
 
 /// Writes until the outlet is closed and nothing waits.
-pub(super) fn until_closed(connection: &Connection, outlet: &Outlet) {
+pub(super) fn until_closed(connection: &Connection, outlet: &Outlet, writing: &Writing) {
     // Nobody else takes from it.
     let receiver = outlet.lock().unwrap_or_else(PoisonError::into_inner);
     let mut words = Words::new();
     let mut waiting = Waiting::default();
     let mut busy = false;
     while waiting.fill(&receiver, busy) {
+        let _writing = writing.lock();
         busy = write(connection, &mut words, &mut waiting) > 1;
     }
 }
@@ -273,7 +274,11 @@ mod tests {
         }
         drop(sender);
         // It ends: nothing is left that it would try for ever.
-        until_closed(&writer, &Arc::new(Mutex::new(receiver)));
+        until_closed(
+            &writer,
+            &Arc::new(Mutex::new(receiver)),
+            &Writing::default(),
+        );
         let told = told.lock().unwrap();
         assert_eq!(told.len(), 3);
         for answer in told.iter() {
