@@ -3,6 +3,8 @@
 //! `axum::serve` has none of the three: a client that sends a header each minute would keep its connection for ever, and one that sends 400 KiB of
 //! headers would have them in memory. HTTP/1.1 alone: it is what GitLab and every ingress speak.
 
+mod unread;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use unread::Explained;
 
 /// Connections at a time; further ones wait to be accepted.
 const MOST_CONNECTIONS: usize = 1024;
@@ -61,7 +65,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(SLOWEST_HEAD)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Explained::new(stream)), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

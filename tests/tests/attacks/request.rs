@@ -112,8 +112,33 @@ impl Request {
     }
 }
 
-/// Sends bytes and gives the status of the first answer and how many answers came; 0 if the connection ended, or stood still, without one.
-pub(crate) async fn exchange(address: &str, bytes: &[u8]) -> (u16, usize) {
+/// What came back.
+pub(crate) struct Exchanged {
+    /// The status of the first answer; 0 if the connection ended, or stood still, without one.
+    pub(crate) status: u16,
+    /// How many answers came.
+    pub(crate) answers: usize,
+    text: String,
+}
+
+impl Exchanged {
+    /// An error that came has its id in the head and, where it has one, in the body.
+    pub(crate) fn has_id(&self) -> bool {
+        if self.status < 400 {
+            return true;
+        }
+        let Some((head, body)) = self.text.split_once("\r\n\r\n") else {
+            return false;
+        };
+        let id = head
+            .lines()
+            .find_map(|line| line.strip_prefix("x-request-id: "));
+        id.is_some_and(|id| id.len() == 36 && (body.is_empty() || body.contains(id)))
+    }
+}
+
+/// Sends bytes.
+pub(crate) async fn exchange(address: &str, bytes: &[u8]) -> Exchanged {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut reading, mut writing) = stream.split();
     let mut answer = Vec::new();
@@ -133,8 +158,11 @@ pub(crate) async fn exchange(address: &str, bytes: &[u8]) -> (u16, usize) {
         () = read => {}
         () = tokio::time::sleep(PATIENCE) => {}
     }
-    let text = String::from_utf8_lossy(&answer);
+    let text = String::from_utf8_lossy(&answer).into_owned();
     let status = text.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
-    let status = status.and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    (status, text.matches("HTTP/1.").count())
+    Exchanged {
+        status: status.and_then(|digits| digits.parse().ok()).unwrap_or(0),
+        answers: text.matches("HTTP/1.").count(),
+        text,
+    }
 }

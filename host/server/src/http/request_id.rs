@@ -10,7 +10,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// An error of ours is a few sentences.
 const LONGEST_ERROR: usize = 64 * 1024;
 
@@ -30,10 +30,10 @@ pub(crate) fn logged(mut response: Response) -> Response {
 
 /// Gives the request its id.
 pub(super) async fn identify(mut request: Request, next: Next) -> Response {
-    let id = uuid::Uuid::new_v4().to_string();
+    let id = new();
     request.headers_mut().remove(HEADER);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", request.id = %id);
+    let span = span(&id);
     let answer = async {
         let response = next.run(request).await;
         let status = response.status();
@@ -41,10 +41,7 @@ pub(super) async fn identify(mut request: Request, next: Next) -> Response {
             return response;
         }
         if response.extensions().get::<Logged>().is_none() {
-            tracing::info!(
-                status = status.as_u16(),
-                "a request was answered with an error"
-            );
+            log(status);
         }
         told(response, &id).await
     };
@@ -53,6 +50,29 @@ pub(super) async fn identify(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(HEADER, value);
     }
     response
+}
+
+/// The id of what no request could be read from, and the body of its error. It is in the log then.
+pub(crate) fn unread(status: StatusCode, why: &str) -> (String, String) {
+    let id = new();
+    span(&id).in_scope(|| log(status));
+    let body = with_id(status, why.as_bytes(), &id);
+    (id, body)
+}
+
+fn new() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn span(id: &str) -> tracing::Span {
+    tracing::info_span!("request", request.id = %id)
+}
+
+fn log(status: StatusCode) {
+    tracing::info!(
+        status = status.as_u16(),
+        "a request was answered with an error"
+    );
 }
 
 /// Puts the id into the body of an error.
