@@ -49,6 +49,7 @@ CREATE INDEX deliveries_to_route ON deliveries (lane, seq) WHERE routed = 0;
 CREATE INDEX deliveries_by_outcome ON deliveries (outcome, seq);
 CREATE INDEX deliveries_by_body ON deliveries (body) WHERE outcome = 'waiting';
 
+-- Their rows are long: in the order in which they came, so that those of a moment lie side by side, and not by their key.
 CREATE TABLE routes (
     instance TEXT NOT NULL,
     delivery TEXT NOT NULL,
@@ -69,7 +70,7 @@ CREATE TABLE routes (
     summary TEXT,
     record BLOB,
     PRIMARY KEY (instance, delivery, route, attempt)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX routes_waiting ON routes (lane, route, seq) WHERE outcome = 'waiting';
 CREATE INDEX routes_dead ON routes (seq) WHERE outcome = 'dead';
 
@@ -167,9 +168,8 @@ CREATE TABLE runs (
     finished_at INTEGER,
     results TEXT NOT NULL,
     failed_task TEXT,
-    UNIQUE (id),
-    PRIMARY KEY (cluster, instance, id)
-) STRICT, WITHOUT ROWID;
+    PRIMARY KEY (id)
+) STRICT;
 CREATE INDEX runs_unfinished ON runs (instance, project, plugin) WHERE finished = 0;
 CREATE INDEX runs_by_pipeline ON runs (instance, project, plugin, created_at);
 CREATE INDEX runs_by_delivery ON runs (instance, delivery);
