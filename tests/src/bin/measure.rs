@@ -36,7 +36,7 @@ enum Output {
 )]
 fn main() {
     let arguments = Arguments::parse();
-    if arguments.name == Name::Load {
+    if matches!(arguments.name, Name::Load | Name::Answer | Name::Fair) {
         // The cluster has one core, everything else has the other: this process, and so all that it starts but the cluster.
         let mut cores = rustix::thread::CpuSet::new();
         cores.set(load::OURS);

@@ -23,8 +23,8 @@ use crate::{Scene, burst, until};
 const MANY: usize = 10_000;
 /// What tenant B sends in each half, one at a time.
 const FEW: usize = 200;
-/// Between two deliveries of tenant B.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Creations a second of a cluster, a tenant and a project, where they are limited: the defaults of the configuration.
+const DEFAULTS: [(&str, u32); 3] = [("cluster", 20), ("tenant", 10), ("project", 5)];
 /// Project of tenant B.
 const QUIET: &str = "other/api";
 /// Annotation of a run: the delivery.
@@ -32,13 +32,51 @@ const DELIVERY: &str = "penstock.dev/delivery";
 /// Label of a run: GitLab's id of the project.
 const PROJECT_ID: &str = "penstock.dev/project-id";
 
+/// Limits on creations a second. Those on runs in flight are lifted in both: without a kubelet no run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Creations {
+    /// As they are where nothing is configured.
+    ByDefault,
+    /// None: the cluster is as busy as it can be.
+    Lifted,
+}
+
+impl Creations {
+    fn words(self) -> &'static str {
+        match self {
+            Self::ByDefault => "default limits on creations",
+            Self::Lifted => "no limit on creations",
+        }
+    }
+
+    /// Between two deliveries of tenant B: fewer than its own limit.
+    fn pause(self) -> Duration {
+        match self {
+            Self::ByDefault => Duration::from_millis(250),
+            Self::Lifted => Duration::from_millis(100),
+        }
+    }
+}
+
 /// Measures it.
 pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
+    let mut figures = with(Creations::ByDefault, penstock).await;
+    figures.extend(with(Creations::Lifted, penstock).await);
+    figures
+}
+
+async fn with(creations: Creations, penstock: &Path) -> Vec<Figure> {
+    said(creations.words());
     let plane = Plane::start(Webhooks::InPlace).await;
     let scene = feed::scene("fair", plane.access(), penstock)
-        .edit(|config| {
+        .edit(move |config| {
             let route = json!({ "tenant": "other/**", "on": ["push"], "plugin": "bench" });
             config["routes"].as_array_mut().expect("a list").push(route);
+            if creations == Creations::ByDefault {
+                for (of, most) in DEFAULTS {
+                    config["flow"][of]["per-second"] = most.into();
+                }
+            }
         })
         .environment("PENSTOCK_LOG", "warn")
         .start()
@@ -61,7 +99,8 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     said("tenant B alone");
     let alone = quiet("alone", FEW);
     let alone_ids = alone.iter().map(burst::id).collect();
-    let alone = waits(&scene, &seen, alone).await;
+    let pause = creations.pause();
+    let alone = waits(&scene, &seen, alone, pause).await;
     said("tenant A sends");
     let crowd = feed::pushes(&scene, MANY);
     let beside = quiet("beside", FEW);
@@ -72,7 +111,7 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
     said("tenant B beside it");
     let beside_ids = beside.iter().map(burst::id).collect();
     let (runs_before, begun) = (created(&scene).await, Instant::now());
-    let beside = waits(&scene, &seen, beside).await;
+    let beside = waits(&scene, &seen, beside, pause).await;
     let runs = created(&scene).await - runs_before;
     let rate = runs / begun.elapsed().as_secs_f64();
     let behind = MANY.saturating_sub(feed.sent());
@@ -81,57 +120,39 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
 
     let (alone_99, beside_99) = (percentile(&alone, 99.0), percentile(&beside, 99.0));
     let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    let plain = |what: &str, value, unit| {
+        Figure::plain(&format!("{what}, {}", creations.words()), value, unit)
+    };
     vec![
         Figure::at_most(
-            "tenant B's p99 to created while tenant A sends 10,000, against alone",
+            &format!(
+                "tenant B's p99 to created while A sends 10,000, against alone, {}",
+                creations.words()
+            ),
             beside_99 / alone_99,
             "ratio",
             2.0,
         ),
-        Figure::plain("tenant B's p99 to created, alone", alone_99, "ms"),
-        Figure::plain(
-            "tenant B's p99 to created, beside tenant A",
-            beside_99,
-            "ms",
-        ),
-        Figure::plain(
-            "tenant B's median to created, alone",
-            percentile(&alone, 50.0),
-            "ms",
-        ),
-        Figure::plain(
-            "tenant B's median to created, beside tenant A",
-            percentile(&beside, 50.0),
-            "ms",
-        ),
-        Figure::plain(
-            "of it from received to decided, median, alone",
-            stages[0].decided,
-            "ms",
-        ),
-        Figure::plain(
-            "of it from received to decided, median, beside",
+        plain("its p99 alone", alone_99, "ms"),
+        plain("its p99 beside A", beside_99, "ms"),
+        plain("its median alone", percentile(&alone, 50.0), "ms"),
+        plain("its median beside A", percentile(&beside, 50.0), "ms"),
+        plain("received to decided, median alone", stages[0].decided, "ms"),
+        plain(
+            "received to decided, median beside A",
             stages[1].decided,
             "ms",
         ),
-        Figure::plain(
-            "of it from decided to created, median, alone",
-            stages[0].created,
-            "ms",
-        ),
-        Figure::plain(
-            "of it from decided to created, median, beside",
+        plain("decided to created, median alone", stages[0].created, "ms"),
+        plain(
+            "decided to created, median beside A",
             stages[1].created,
             "ms",
         ),
-        Figure::plain("runs created meanwhile, of both tenants", rate, "runs/s"),
-        Figure::plain(
-            "deliveries of tenant B in each half",
-            count(FEW),
-            "deliveries",
-        ),
-        Figure::plain(
-            "deliveries of tenant A not yet sent when tenant B was done",
+        plain("runs created meanwhile, of both", rate, "runs/s"),
+        plain("deliveries of B in each half", count(FEW), "deliveries"),
+        plain(
+            "deliveries of A not yet sent when B was done",
             count(behind),
             "deliveries",
         ),
@@ -178,8 +199,8 @@ impl Stages {
 }
 
 /// Sends them one after the other, whether or not there is a run of the one before; how long each waited for its run, sorted.
-async fn waits(scene: &Scene, seen: &Seen, deliveries: Vec<Delivery>) -> Vec<f64> {
-    let mut ticks = tokio::time::interval(PAUSE);
+async fn waits(scene: &Scene, seen: &Seen, deliveries: Vec<Delivery>, pause: Duration) -> Vec<f64> {
+    let mut ticks = tokio::time::interval(pause);
     let mut sent = Vec::new();
     for delivery in deliveries {
         ticks.tick().await;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// Cold, the Go programs are built first.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// The cluster's core; for `load`, everything else is on [`OURS`].
+/// The cluster's core; for `load`, `answer` and `fair`, everything else is on [`OURS`].
 pub(super) const CLUSTER: &str = "0";
 /// The core of everything else.
 pub const OURS: usize = 1;
