@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{Transaction, Words, Writing, run};
+use super::log::Writing;
+use super::{Transaction, Words, run};
 use crate::backend::{Outlet, Stop, Work};
 use crate::error::StoreError;
 
