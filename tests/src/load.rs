@@ -66,13 +66,8 @@ pub enum Name {
 #[expect(clippy::print_stderr, reason = "a remark of a program that measures")]
 pub async fn measure(name: Name, penstock: &Path, faults: Duration) -> Vec<Figure> {
     // What is measured is the host, not what an operator lets it do: said where it is done.
-    let creations = if name == Name::Fair {
-        ", in the second half,"
-    } else {
-        ""
-    };
     eprintln!(
-        "flow limits are lifted for this: no limit on runs in flight or{creations} on creations a second"
+        "flow limits are lifted for this: no limit on runs in flight or, where a figure does not say so, on creations a second"
     );
     match name {
         Name::Load => {

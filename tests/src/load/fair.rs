@@ -23,8 +23,6 @@ use crate::{Scene, burst, until};
 const MANY: usize = 10_000;
 /// What tenant B sends in each half, one at a time.
 const FEW: usize = 200;
-/// Creations a second of a cluster, a tenant and a project, where they are limited: the defaults of the configuration.
-const DEFAULTS: [(&str, u32); 3] = [("cluster", 20), ("tenant", 10), ("project", 5)];
 /// Project of tenant B.
 const QUIET: &str = "other/api";
 /// Annotation of a run: the delivery.
@@ -73,8 +71,13 @@ async fn with(creations: Creations, penstock: &Path) -> Vec<Figure> {
             let route = json!({ "tenant": "other/**", "on": ["push"], "plugin": "bench" });
             config["routes"].as_array_mut().expect("a list").push(route);
             if creations == Creations::ByDefault {
-                for (of, most) in DEFAULTS {
-                    config["flow"][of]["per-second"] = most.into();
+                let flow = config["flow"].as_object_mut().expect("limits");
+                for limits in flow.values_mut() {
+                    // What is not written keeps its default.
+                    limits
+                        .as_object_mut()
+                        .expect("a limit")
+                        .remove("per-second");
                 }
             }
         })

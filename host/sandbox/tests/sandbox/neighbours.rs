@@ -13,9 +13,13 @@ use crate::stage::{Told, failure, input, load, reasons, usual};
 const A_WHILE: Duration = Duration::from_secs(120);
 
 fn crowded() -> Engine {
+    one_thread(4)
+}
+
+fn one_thread(slots: u32) -> Engine {
     Engine::new(EngineSettings {
         threads: 1,
-        slots: 4,
+        slots,
         ..EngineSettings::default()
     })
     .unwrap()
@@ -70,12 +74,7 @@ async fn neighbours_go_on_while_two_guests_spin_on_one_thread() {
 
 #[tokio::test]
 async fn many_calls_of_a_plugin_that_spins_get_no_more_of_a_thread_than_one_of_its_neighbour() {
-    let engine = Engine::new(EngineSettings {
-        threads: 1,
-        slots: 16,
-        ..EngineSettings::default()
-    })
-    .unwrap();
+    let engine = one_thread(16);
     let spins = |cpu| Limits {
         cpu: Duration::from_millis(cpu),
         deadline: A_WHILE,
@@ -147,12 +146,7 @@ async fn a_slot_is_given_at_once_or_not_at_all_and_comes_back_when_it_is_dropped
 
 #[tokio::test]
 async fn a_slot_that_fails_for_want_of_a_shared_one_keeps_none_of_its_own() {
-    let engine = Engine::new(EngineSettings {
-        threads: 1,
-        slots: 1,
-        ..EngineSettings::default()
-    })
-    .unwrap();
+    let engine = one_thread(1);
     let one = load(&engine, "minimal", Limits::default());
     let other = load(&engine, "misbehave", Limits::default());
     let held = one.slot().unwrap();

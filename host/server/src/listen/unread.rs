@@ -51,14 +51,19 @@ fn of_hyper(bytes: &[u8]) -> Option<StatusCode> {
 }
 
 /// What is wrong, and what to do.
-fn why(status: StatusCode) -> &'static str {
+fn why(status: StatusCode) -> String {
     match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            "the request's head is larger than 32 KiB, has more than 100 headers, or announces a body beyond all measure: send less"
+            let most = super::LARGEST_HEAD / 1024;
+            format!(
+                "the request's head is larger than {most} KiB, has more than 100 headers, or announces a body beyond all measure: send less"
+            )
         }
-        StatusCode::URI_TOO_LONG => "the request's address is too long: send a shorter one",
+        StatusCode::URI_TOO_LONG => {
+            "the request's address is too long: send a shorter one".to_owned()
+        }
         _ => {
-            "no request can be read from this: its first line or one of its headers is malformed. Speak HTTP 1.1 here, without TLS, as every ingress does"
+            "no request can be read from this: its first line or one of its headers is malformed. Speak HTTP 1.1 here, without TLS, as every ingress does".to_owned()
         }
     }
 }
@@ -66,7 +71,7 @@ fn why(status: StatusCode) -> &'static str {
 impl Instead {
     fn of(answer: &[u8]) -> Option<Self> {
         let status = of_hyper(answer)?;
-        let (id, body) = request_id::unread(status, why(status));
+        let (id, body) = request_id::unread(status, &why(status));
         let bytes = format!(
             "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}: {id}\r\n\r\n{body}",
             body.len(),
