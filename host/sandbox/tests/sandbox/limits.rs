@@ -30,7 +30,7 @@ async fn a_guest_that_computes_too_long_is_stopped() {
 #[tokio::test]
 async fn a_world_that_never_answers_is_stopped_by_the_deadline() {
     let limits = Limits {
-        deadline: Duration::from_millis(60),
+        deadline: Duration::from_secs(1),
         ..Limits::default()
     };
     let began = Instant::now();
@@ -38,11 +38,14 @@ async fn a_world_that_never_answers_is_stopped_by_the_deadline() {
         .decide(input(r#"{"do":"host-bytes"}"#), std::sync::Arc::new(Silent))
         .await
         .unwrap();
-    assert_eq!(failure(&record), &Failure::DeadlinePassed { limit_ms: 60 });
+    assert_eq!(
+        failure(&record),
+        &Failure::DeadlinePassed { limit_ms: 1_000 }
+    );
     assert!(record.cut);
     assert_eq!(record.calls, [], "a call without an answer is not recorded");
     assert!(
-        record.usage.cpu < Duration::from_millis(40),
+        record.usage.cpu < Duration::from_millis(400),
         "waiting is not computing"
     );
     assert!(began.elapsed() < Duration::from_secs(60));

@@ -81,10 +81,11 @@ async fn many_calls_of_a_plugin_that_spins_get_no_more_of_a_thread_than_one_of_i
         concurrency: 8,
         ..Limits::default()
     };
-    let hostile = load(&engine, "misbehave", spins(200));
+    let hostile = load(&engine, "misbehave", spins(300));
     let neighbour = load(&engine, "misbehave", spins(400));
     let spinning: Vec<_> = (0..8).map(|_| spin(&hostile)).collect();
-    // A call for a call each of the eight would have its 200 ms when this one has as many.
+    // A call for a call each of the eight would have its 300 ms when this one has as many. In turns they have 50 each by then, and a long way to go for whoever
+    // looks a moment late.
     spin(&neighbour).await.unwrap();
     let ended = spinning.iter().filter(|task| task.is_finished()).count();
     assert_eq!(ended, 0, "of the eight beside it");
@@ -100,15 +101,21 @@ async fn more_calls_than_slots_wait_and_all_end() {
         &engine,
         "misbehave",
         Limits {
-            // Waiting for a slot is not part of it.
-            deadline: Duration::from_secs(5),
+            deadline: A_WHILE,
             ..Limits::default()
         },
     );
+    let began = Instant::now();
     let calls = (0..64).map(|_| plugin.decide(input(r#"{"do":"state-count"}"#), Told::new(usual)));
+    let mut together = Duration::ZERO;
     for record in join_all(calls).await {
-        assert_eq!(reasons(&record.unwrap()), ["count is 1"]);
+        let record = record.unwrap();
+        assert_eq!(reasons(&record), ["count is 1"]);
+        together += record.usage.wall;
     }
+    // Two at a time: were waiting for a slot a part of a call, they would have sixteen times as much between them.
+    let most = 2 * began.elapsed();
+    assert!(together <= most, "{together:?} of {most:?}");
 }
 
 #[tokio::test]
@@ -159,6 +166,9 @@ async fn a_slot_that_fails_for_want_of_a_shared_one_keeps_none_of_its_own() {
 async fn a_call_that_is_dropped_gives_its_slot_back() {
     let engine = crowded();
     let limits = Limits {
+        // It goes on until it is dropped, however late that is.
+        cpu: Duration::from_secs(600),
+        deadline: Duration::from_secs(600),
         concurrency: 1,
         ..Limits::default()
     };
