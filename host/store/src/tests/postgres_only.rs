@@ -135,11 +135,10 @@ async fn sessions_that_the_server_ends_are_made_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_away_is_unavailable_and_its_url_is_never_shown() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    // A port that is the near end of a connection, as long as that lasts: nobody listens at it, and nobody else can.
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = std::net::TcpStream::connect(somebody.local_addr().unwrap()).unwrap();
+    let port = connection.local_addr().unwrap().port();
     for url in [
         format!("postgres://penstock:hunter2@127.0.0.1:{port}/penstock"),
         "postgres://penstock:hunter2@[nonsense".to_owned(),
