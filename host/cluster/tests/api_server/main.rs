@@ -36,7 +36,7 @@ use penstock_model::{
 use serde_json::{Value, json};
 
 /// How long anything may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A cluster as Penstock itself reaches it.
 async fn connect(kubeconfig: String) -> Cluster {

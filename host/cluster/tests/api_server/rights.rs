@@ -24,7 +24,7 @@ async fn a_run_is_created_by_the_creator_with_a_token_that_the_host_asked_for() 
         creators,
         [format!("system:serviceaccount:{namespace}:{CREATOR}")]
     );
-    let askers = audit::who(namespace, "create", "serviceaccounts", "token").await;
+    let askers = audit::who_when(1, namespace, "create", "serviceaccounts", "token").await;
     assert_eq!(askers, ["system:serviceaccount:penstock:penstock"]);
 }
 
@@ -58,12 +58,9 @@ async fn many_runs_at_once_share_one_token() {
         assert!(!created.unwrap().existed);
     }
     audit::who_when(20, place.namespace(), "create", "pipelineruns", "").await;
-    assert_eq!(
-        audit::who(place.namespace(), "create", "serviceaccounts", "token")
-            .await
-            .len(),
-        1
-    );
+    let namespace = place.namespace();
+    let askers = audit::who_when(1, namespace, "create", "serviceaccounts", "token").await;
+    assert_eq!(askers.len(), 1);
 }
 
 #[tokio::test]
@@ -72,10 +69,11 @@ async fn a_creator_without_rights_is_told_which_rule_is_missing() {
     unbind(&place, "creator").await;
     let error = wait::until("the denial", LIMIT, async || {
         let effect = effect(&place, &uuid::Uuid::new_v4().to_string());
-        Ok(cluster
+        let created = cluster
             .create_run(&order(&place, effect, spec("true")), effect)
-            .await
-            .err())
+            .await;
+        // An API server that is busy may have something else to say first.
+        Ok(created.err().filter(|error| !error.is_transient()))
     })
     .await
     .unwrap();
@@ -104,10 +102,12 @@ async fn a_host_that_gets_no_tokens_is_told_which_rule_is_missing() {
     let client = place.host_client().await.unwrap();
     let accounts: Api<ServiceAccount> = Api::namespaced(client, place.namespace());
     wait::until("the denial", LIMIT, async || {
-        Ok(accounts
+        let token = accounts
             .create_token_request(CREATOR, &PostParams::default(), &Default::default())
-            .await
-            .err())
+            .await;
+        let denied =
+            |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 403);
+        Ok(token.err().filter(denied))
     })
     .await
     .unwrap();
@@ -172,7 +172,10 @@ async fn a_token_that_was_taken_back_is_replaced_and_the_run_is_created() {
         .unwrap();
 
     wait::until("a second token", LIMIT, async || {
-        create(&uuid::Uuid::new_v4().to_string()).await?;
+        match create(&uuid::Uuid::new_v4().to_string()).await {
+            Err(error) if error.is_transient() => return Ok(None),
+            created => drop(created?),
+        }
         let tokens = audit::who(place.namespace(), "create", "serviceaccounts", "token").await;
         Ok((tokens.len() == 2).then_some(()))
     })

@@ -145,12 +145,22 @@ async fn a_task_that_goes_on_after_its_run_was_marked_as_cancelled_is_stopped() 
         "completionTime": "2026-01-01T00:00:00Z",
         "conditions": [{ "type": "Succeeded", "status": "False", "reason": "Cancelled", "message": "cancelled", "lastTransitionTime": "2026-01-01T00:00:00Z" }],
     }});
-    runs(&place)
-        .await
-        .patch_status(&run.name, &PatchParams::default(), &Patch::Merge(&status))
-        .await
-        .unwrap();
-    ended(&cluster, &run).await;
+    // Tekton may have the run in hand just now, and write over what it did not know: then it is said once more, until it stays said for a second.
+    let all = runs(&place).await;
+    let mut looks = 0;
+    wait::until("a run that stays ended", LIMIT, async || {
+        let now = cluster.run_status(&run.namespace, &run.name).await?;
+        if now.is_some_and(|now| now.state.is_final()) {
+            looks += 1;
+        } else {
+            looks = 0;
+            all.patch_status(&run.name, &PatchParams::default(), &Patch::Merge(&status))
+                .await?;
+        }
+        Ok((looks == 25).then_some(()))
+    })
+    .await
+    .unwrap();
     let stop = StopOrder {
         how: StopHow::AtOnce,
         ..stop_order(&run, effect(&place, "run"), Some(&uid))

@@ -30,7 +30,7 @@ async fn connect(server: &StandIn) -> Cluster {
         context: None,
     };
     let mut settings = ClusterSettings::new("test".into(), access);
-    settings.request_timeout = Duration::from_secs(10);
+    settings.request_timeout = Duration::from_secs(60);
     Cluster::connect(settings).await.unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! One GitLab with a group, a project, a fork, people of every level and a bot of ours.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use penstock_doubles::gitlab::{
     Access, Change, GitLab, Hook, ProjectSeed, Protected, Push, Token, Visibility, World,
@@ -69,8 +70,11 @@ impl Scene {
         let own = OwnUsers::from([UserId(world.user_id("project_1_bot_penstock"))]);
         let gitlab = GitLab::start(world).await;
         let calls = Arc::new(Calls::default());
-        let settings = ClientSettings::new(gitlab.url(), Secret::new("glpat-ours"));
-        let client = Client::new(settings, Arc::clone(&calls) as Arc<dyn Observer>).unwrap();
+        let client = Client::new(
+            settings(&gitlab, "glpat-ours"),
+            Arc::clone(&calls) as Arc<dyn Observer>,
+        )
+        .unwrap();
         Self {
             gitlab,
             hook,
@@ -82,11 +86,7 @@ impl Scene {
 
     /// A client with another token.
     pub(crate) fn client_of(&self, token: &str) -> Client {
-        Client::new(
-            ClientSettings::new(self.gitlab.url(), Secret::new(token)),
-            Arc::new(()),
-        )
-        .unwrap()
+        Client::new(settings(&self.gitlab, token), Arc::new(())).unwrap()
     }
 
     pub(crate) fn project(&self, path: &str) -> ProjectId {
@@ -137,6 +137,13 @@ impl Scene {
             Push::new(project, branch, by).write(&format!("{branch}.txt"), format!("by {by}\n")),
         )
     }
+}
+
+/// With time for the answers that take the stand-in seconds on a busy machine: megabytes, and pages out of thousands of projects.
+fn settings(gitlab: &GitLab, token: &str) -> ClientSettings {
+    let mut settings = ClientSettings::new(gitlab.url(), Secret::new(token));
+    settings.timeout = Duration::from_secs(180);
+    settings
 }
 
 pub(crate) fn scope() -> HookScope {
