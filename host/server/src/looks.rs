@@ -99,7 +99,8 @@ async fn standing(store: Store) -> Result<Standing, Why> {
         Why::from("the store does not answer")
     })?;
     let now = Timestamp::now();
-    let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64());
+    // 0 says that there is none: what came in this millisecond, or by a clock that was ahead, is a millisecond old.
+    let age = |at: Option<Timestamp>| at.map_or(0.0, |at| now.since(at).as_secs_f64().max(0.001));
     let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let counts = |counts: &BTreeMap<String, u64>| {
         counts
