@@ -238,12 +238,18 @@ impl Penstock {
         }
     }
 
-    /// Lets it stand still in the middle of whatever it does, as a machine that swaps or a virtual machine that is moved.
+    /// Lets it stand still in the middle of whatever it does, as a machine that swaps or a virtual machine that is moved. It does when this
+    /// returns: none of its threads goes on.
     ///
     /// # Panics
     /// If it does not run.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        let begun = Instant::now();
+        while !stands_still(self.pid()) {
+            assert!(begun.elapsed() < LIMIT, "it does not stand still");
+            std::thread::yield_now();
+        }
     }
 
     /// Lets it go on as if nothing had been.
@@ -340,6 +346,30 @@ impl Penstock {
         Some((status, text))
     }
 
+    /// What `/metrics` says. A store that is slow to answer is asked again.
+    pub async fn metrics(&self) -> String {
+        until("the metrics", async || {
+            let (status, text) = self.get("/metrics").await?;
+            (status == 200).then_some(text)
+        })
+        .await
+    }
+
+    /// Waits until the metrics hold this text, and gives them: some things are counted a moment after they can be seen.
+    ///
+    /// # Panics
+    /// If it does not come about; the metrics are shown.
+    pub async fn counted(&self, text: &str) -> String {
+        let found = penstock_control_plane::wait::until("a figure", LIMIT, async || {
+            let metrics = self.metrics().await;
+            Ok(metrics.contains(text).then_some(metrics))
+        });
+        match found.await {
+            Ok(metrics) => metrics,
+            Err(error) => panic!("{error:#}: {text} is not in\n{}", self.metrics().await),
+        }
+    }
+
     /// Waits until the figures of the store that `/metrics` gives can't be older than the call of this.
     pub async fn forget_figures(&self) {
         let told = *self.told_figures();
@@ -393,11 +423,29 @@ impl Drop for Penstock {
     }
 }
 
+/// None of a process's threads goes on: a signal has stopped it.
+fn stands_still(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    threads.flatten().all(|thread| {
+        // One that ended meanwhile does not go on either.
+        let Ok(text) = std::fs::read_to_string(thread.path().join("stat")) else {
+            return true;
+        };
+        // The name stands in brackets and may hold anything.
+        let state = text
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().next());
+        matches!(state, Some("T" | "t" | "Z" | "X"))
+    })
+}
+
 /// A client that stays on loopback.
 pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
         .timeout(Duration::from_secs(30))
+        // The host closes a connection that is not used for 15 s: no request may begin on one at that moment.
+        .pool_idle_timeout(Duration::from_secs(5))
         .build()
         .expect("a client")
 }

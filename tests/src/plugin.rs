@@ -64,7 +64,8 @@ impl Plugin {
                 "fetch": ["example.com"],
                 "effects": ["start-run", "cancel-runs", "comment", "commit-status"],
             }),
-            limits: json!({ "cpu": "5s" }),
+            // Guests give way to all others: on a busy machine a second of theirs may take a minute.
+            limits: json!({ "cpu": "5s", "deadline": "5m" }),
         }
     }
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
 
 use crate::{
     access::{AUDIT_LOG, Access},
@@ -122,7 +123,8 @@ impl Kubernetes {
         let client = self.access.client().await?;
         let waited = wait::until("a ready API server", READY_LIMIT, async || {
             self.check()?;
-            Ok(is_ready(&client).await.then_some(()))
+            let ready = is_ready(&client).await && has_its_namespaces(&client).await;
+            Ok(ready.then_some(()))
         })
         .await;
         let tail = self
@@ -142,6 +144,12 @@ async fn is_ready(client: &Client) -> bool {
         .request_text(request)
         .await
         .is_ok_and(|answer| answer == "ok")
+}
+
+/// A new API server makes its own namespaces, some time after it says that it is ready.
+async fn has_its_namespaces(client: &Client) -> bool {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.get("default").await.is_ok()
 }
 
 fn token_file(admin: &str, tekton: &[String; 2]) -> String {
@@ -217,6 +225,8 @@ fn api_server(
     if options.audit {
         arguments.push(format!("--audit-policy-file={}", file("audit-policy.yaml")));
         arguments.push(format!("--audit-log-path={}", file(AUDIT_LOG)));
+        // Begun anew at 100 MB, as is the default, it would lack what a test looks for in it.
+        arguments.push("--audit-log-maxsize=10000".into());
     }
     Program {
         name: "kube-apiserver",

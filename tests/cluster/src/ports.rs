@@ -6,12 +6,13 @@
 
 use std::{
     fs::{File, OpenOptions},
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, Result, bail};
+use tokio::net::TcpSocket;
 
 /// Below it are well-known ports, above it the kernel's own.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
@@ -41,7 +42,7 @@ pub fn reserve() -> Result<u16> {
             continue;
         }
         // A program that is no test may have it.
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_err() {
+        if !is_free(port) {
             continue;
         }
         HELD.lock()
@@ -50,6 +51,17 @@ pub fn reserve() -> Result<u16> {
         return Ok(port);
     }
     bail!("no port of {RANGE:?} is free after {TRIES} tries")
+}
+
+/// Nobody listens on it, on any address of this machine.
+///
+/// A process that another thread starts at this moment has the socket too until it becomes its program. One that does not listen keeps
+/// the port from nobody then.
+fn is_free(port: u16) -> bool {
+    TcpSocket::new_v4().is_ok_and(|socket| {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        socket.set_reuseaddr(true).is_ok() && socket.bind(any).is_ok()
+    })
 }
 
 /// Several at once.
@@ -75,7 +87,7 @@ fn folder() -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, net::TcpListener};
 
     use super::*;
 
@@ -89,5 +101,13 @@ mod tests {
             assert!(file.try_lock().is_err(), "{port} is locked");
             TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         }
+    }
+
+    #[test]
+    fn a_port_on_which_somebody_listens_is_not_free() {
+        let port = reserve().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(!is_free(port));
+        drop(listener);
     }
 }

@@ -145,6 +145,8 @@ impl GitLab {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            // Whoever is called closes a connection that is not used for a while: no call may begin on one at that moment.
+            .pool_idle_timeout(Duration::from_secs(5))
             .build()
             .map_err(std::io::Error::other)?;
         let shared = Arc::new(Shared {

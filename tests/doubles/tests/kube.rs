@@ -27,7 +27,7 @@ use kube::{
 use penstock_doubles::kubernetes::{FAIL, HOLD, Kubernetes};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 async fn client(kubernetes: &Kubernetes, token: Option<&str>) -> Client {
     let mut config = Kubeconfig::from_yaml(&kubernetes.kubeconfig()).unwrap();

@@ -344,6 +344,8 @@ fn world(keys: &Keys, url: &str, version: Option<&str>, seeds: Vec<Seed>) -> (Wo
         world.member(group, "penstock", Level::Maintainer);
     }
     world.token(Token::new(&keys.gitlab, "penstock"));
+    // GitLab gives a call up after ten: here a disk that is slow for a moment must not look like a host that takes nothing.
+    world.limits.hook_timeout = std::time::Duration::from_secs(60);
     if let Some(version) = version {
         world.version(version);
     }

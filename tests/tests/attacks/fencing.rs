@@ -88,8 +88,9 @@ async fn a_replica_that_stands_still_in_a_burst_does_nothing_twice() {
         let sending = tokio::spawn(send_within(scene.poster(), load, at.mul_f64(0.9)));
         tokio::time::sleep(at).await;
         let still = Still::stand(&second);
-        // What it had sent to Postgres, such as the end of a claim, is done by Postgres all the same.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // What it had sent to Postgres, such as the end of a claim, is done by Postgres all the same: some time later, if the disk is slow. No claim
+        // that it still holds is over by then.
+        tokio::time::sleep(Duration::from_secs(10)).await;
         let held = server.number(&format!(
             "SELECT count(*) FROM lanes WHERE owner LIKE '{}-%'",
             second.pid()

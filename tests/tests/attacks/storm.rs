@@ -76,7 +76,8 @@ async fn calls_of_two_replicas_on_one_key_are_each_counted_once() {
     for delivery in &sent {
         let told = until("an outcome", async || {
             let told = scene.explain(delivery).await;
-            (told["delivery"]["outcome"] != "waiting").then_some(told)
+            let outcome = told["delivery"]["outcome"].as_str()?;
+            (outcome != "waiting").then_some(told)
         })
         .await;
         if told["delivery"]["outcome"] == "decided" {

@@ -1,5 +1,7 @@
 //! `penstock explain PROJECT@SHA` and of a merge request's address: why something did not start, also where nothing came.
 
+use std::time::Duration;
+
 use penstock_doubles::gitlab::{Access, Change, Proposal, Push};
 use penstock_tests::manifest::short_lived;
 use penstock_tests::scene::PROJECT;
@@ -231,10 +233,13 @@ async fn where_nothing_came_it_says_what_stands_in_the_way() {
         "no route of `other/**` takes push",
     );
 
-    // Nobody takes the calls: GitLab disables the hook. `explain` needs no server.
+    // Nobody takes the calls: GitLab disables the hook, with each more that fails for longer. `explain` needs no server.
     scene.penstock.kill9();
-    for _ in 0..5 {
+    for n in 0..10 {
         push(&scene, PROJECT, "topic", "alice").send().await;
+        if n < 9 {
+            scene.gitlab.advance(Duration::from_secs(60 * 60));
+        }
     }
     let told = explain(&scene, &about).await;
     finds(&told, "bad", "hook `acme`", "GitLab has disabled it");

@@ -55,7 +55,7 @@ async fn kept(scene: &Scene, delivery: &str) -> Value {
 
 /// How many logs were asked for.
 async fn reads(scene: &Scene) -> usize {
-    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
+    let metrics = scene.penstock.metrics().await;
     let lines = metrics.lines();
     lines
         .filter(|line| line.contains("call=\"read-log\""))

@@ -45,8 +45,7 @@ async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
     let delivery = scene.send_one(&change).await;
     scene.status(&change.commit, "build", "success").await;
     scene.settled().await;
-    let (status, text) = scene.penstock.get("/metrics").await.unwrap();
-    assert_eq!(status, 200);
+    let text = scene.penstock.metrics().await;
     for family in FAMILIES {
         assert!(
             text.contains(&format!("# TYPE {family} ")),
@@ -68,8 +67,9 @@ async fn the_metrics_hold_every_family_and_no_project_person_or_branch() {
         r#"penstock_gitlab_budget_waiting{instance="main"} 0"#,
         "penstock_dead_routes 0",
     ] {
-        assert!(text.contains(line), "{line} is not in\n{text}");
+        scene.penstock.counted(line).await;
     }
+    let text = scene.penstock.metrics().await;
     let left = text
         .lines()
         .find_map(|line| line.strip_prefix(r#"penstock_gitlab_budget_left{instance="main"} "#))

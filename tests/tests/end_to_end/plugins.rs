@@ -40,12 +40,12 @@ async fn check(word: &str, bad: Plugin) {
     assert_eq!(of("bad")["outcome"], "failed");
     assert_eq!(of("good")["outcome"], "decided");
     let counted = format!(r#"penstock_plugin_failures_total{{plugin="bad",kind="{word}"}} 1"#);
-    until(&counted, async || {
-        let (_, metrics) = scene.penstock.get("/metrics").await?;
-        metrics.lines().any(|line| line == counted).then_some(())
+    let metrics = scene.penstock.counted(&counted).await;
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+    until("a host that is ready", async || {
+        (scene.penstock.get("/readyz").await?.0 == 200).then_some(())
     })
     .await;
-    assert_eq!(scene.penstock.get("/readyz").await.unwrap().0, 200);
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ async fn each_bad_request_has_its_status_and_leaves_nothing_behind() {
 
     let kept = scene.penstock.command(&["deliveries", "list"]).await.json();
     assert_eq!(kept, json!([]), "nothing was kept");
-    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
+    let metrics = scene.penstock.metrics().await;
     for (hook, result) in [
         ("acme", "unverified"),
         ("acme", "not-json"),
@@ -175,7 +175,7 @@ async fn one_tenant_s_key_has_no_effect_on_another_tenant_s_project() {
     forged.body = body;
     let answer = scene.post(&forged).await;
     assert_eq!(answer.status, 403, "{answer:?}");
-    let (_, metrics) = scene.penstock.get("/metrics").await.unwrap();
+    let metrics = scene.penstock.metrics().await;
     let counted = metrics
         .lines()
         .any(|line| line.contains("out-of-scope") && line.contains("acme") && line.ends_with(" 1"));

@@ -111,7 +111,7 @@ async fn a_mistake_in_a_tenant_s_own_file_lets_that_tenant_wait_and_nobody_else(
         scene.explain(&waits).await["delivery"]["outcome"],
         "waiting"
     );
-    std::fs::write(&own, "plugins: { pipelines: { mode: observe } }\n").unwrap();
+    scene.replace(&own, "plugins: { pipelines: { mode: observe } }\n");
     let told = scene.outcome(&waits, "decided").await;
     assert_eq!(told["routes"][0]["mode"], "observe", "{told:#}");
     scene.settled().await;

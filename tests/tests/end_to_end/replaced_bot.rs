@@ -53,7 +53,7 @@ async fn what_the_earlier_user_began_is_gone_on_with_and_its_deeds_start_nothing
         world.token(Token::new(&token, NEW)).revoke(&old);
     });
     let file = scene.folder().join("secrets").join("gitlab-token");
-    std::fs::write(file, format!("{token}\n")).unwrap();
+    scene.replace(&file, &format!("{token}\n"));
     scene
         .penstock
         .logged("a changed configuration is in force")

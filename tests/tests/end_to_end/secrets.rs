@@ -18,7 +18,12 @@ fn files(folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         if path.is_dir() {
             files(&path, found);
         } else {
-            found.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+            let bytes = match std::fs::read(&path) {
+                // The host took it away meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                read => read.unwrap(),
+            };
+            found.push((path.display().to_string(), bytes));
         }
     }
 }

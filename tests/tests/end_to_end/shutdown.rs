@@ -7,7 +7,7 @@ use penstock_tests::manifest::short_lived;
 use penstock_tests::{Plugin, Route, Scene};
 
 /// What the server promises, and a little for a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() {
@@ -22,10 +22,12 @@ async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() 
     let mut ledger = Ledger::default();
     let before = pushes(&scene, 1).remove(0);
     ledger.surely(&scene, before).await;
-    for round in 0..3 {
+    let mut rounds = 0;
+    // More than three, where none came in the middle.
+    while rounds < 3 || ledger.unanswered.is_empty() && rounds < 15 {
         let load = pushes(&scene, 40);
         let sending = tokio::spawn(send_within(scene.poster(), load, Duration::from_secs(1)));
-        tokio::time::sleep(Duration::from_millis(300 * (round + 1))).await;
+        tokio::time::sleep(Duration::from_millis(300 * (rounds % 3 + 1))).await;
         let (status, took) = scene.penstock.terminate().await;
         assert!(
             status.success(),
@@ -37,6 +39,7 @@ async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() 
             ledger.note(delivery, answer);
         }
         scene.penstock.restart().await;
+        rounds += 1;
     }
     assert!(
         !ledger.acknowledged.is_empty() && !ledger.unanswered.is_empty(),
@@ -45,8 +48,8 @@ async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() 
     ledger.check(&scene).await;
     let logs = scene.penstock.logs();
     assert_eq!(
-        logs.matches("\"stopped\"").count(),
-        3,
+        logs.matches("\"stopped\"").count() as u64,
+        rounds,
         "each life ended by itself"
     );
 }

@@ -152,6 +152,9 @@ async fn a_request_with_parameters_starts_the_run_that_is_meant_for_it_and_it_cl
         .await;
     assert_eq!(told["runs"], json!([]), "{told:#}");
 
+    // What is asked when the host starts is over.
+    let round = r#"penstock_reconciled_total{instance="main",what="round"} 1"#;
+    scene.penstock.counted(round).await;
     let before = scene.gitlab.calls().len();
     let (status, told) = scene.incoming(&body("nightly")).await;
     assert_eq!(status, 202, "{told:#}");

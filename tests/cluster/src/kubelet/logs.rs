@@ -29,7 +29,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::pods;
 use crate::pki;
 
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 const FOLLOW_LIMIT: Duration = Duration::from_secs(600);
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 

@@ -111,7 +111,7 @@ async fn the_audit_log_tells_who_created_a_run() {
         .await
         .unwrap();
 
-    let user = wait::until("the audit event", Duration::from_secs(10), async || {
+    let user = wait::until("the audit event", crate::LIMIT, async || {
         let text = std::fs::read_to_string(&log)?;
         let events = text
             .lines()
