@@ -276,7 +276,7 @@ impl Store {
         let ending = Ending::done(*id, &result, now);
         let (held, limits) = (claim.clone(), self.flow_limits());
         let (onward, lined_up) = self
-            .write(move |tx| {
+            .write_for(claim, move |tx| {
                 end(tx, &held, &ending)?;
                 onward(tx, &held, &limits, then, now)
             })
@@ -288,10 +288,11 @@ impl Store {
     }
 
     async fn effect_ends(&self, claim: &Claim, ending: Ending) -> Result<(), ActError> {
-        let claim = claim.clone();
+        let held = claim.clone();
         let follows = !ending.follow_ups.is_empty();
         let refused = ending.state == EffectState::Refused;
-        self.write(move |tx| end(tx, &claim, &ending)).await?;
+        self.write_for(claim, move |tx| end(tx, &held, &ending))
+            .await?;
         self.hint_room();
         if refused {
             self.hint(Queue::Dispatch);
@@ -402,7 +403,7 @@ impl Store {
         tries: u32,
         now: Timestamp,
     ) -> Result<(), ActError> {
-        let claim = claim.clone();
+        let held = claim.clone();
         let it = Delay {
             id,
             next_at,
@@ -410,7 +411,8 @@ impl Store {
             tries,
             now,
         };
-        self.write(move |tx| delay(tx, &claim, &it)).await?;
+        self.write_for(claim, move |tx| delay(tx, &held, &it))
+            .await?;
         self.hint_room();
         Ok(())
     }
@@ -426,8 +428,10 @@ impl Store {
         run: CreatedRun,
         now: Timestamp,
     ) -> Result<Created, ActError> {
-        let claim = claim.clone();
-        let made = self.write(move |tx| created(tx, &claim, &run, now)).await?;
+        let held = claim.clone();
+        let made = self
+            .write_for(claim, move |tx| created(tx, &held, &run, now))
+            .await?;
         self.hint(Queue::Act);
         Ok(made)
     }
@@ -446,7 +450,7 @@ impl Store {
     ) -> Result<Onward<Effect>, ActError> {
         let (held, limits) = (claim.clone(), self.flow_limits());
         let (onward, lined_up) = self
-            .write(move |tx| {
+            .write_for(claim, move |tx| {
                 created(tx, &held, &run, now)?;
                 onward(tx, &held, &limits, then, now)
             })

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use penstock_model::id::TenantName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::{Failure, StoreError};
@@ -73,6 +74,11 @@ pub(crate) trait Work: Send {
         false
     }
 
+    /// The tenant it is done for: tenants whose work waits have turns.
+    fn whose(&self) -> Option<&TenantName> {
+        None
+    }
+
     /// Answers whoever waits.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -114,6 +120,10 @@ where
         self.hints.urgent
     }
 
+    fn whose(&self) -> Option<&TenantName> {
+        self.hints.whose.as_ref()
+    }
+
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
         let answer = match (self.outcome, committed) {
             (Some(Err(error)), _) => Err(error),
@@ -142,6 +152,8 @@ pub(crate) struct Hints {
     pub(crate) order: String,
     /// See [`Work::is_urgent`].
     pub(crate) urgent: bool,
+    /// See [`Work::whose`].
+    pub(crate) whose: Option<TenantName>,
 }
 
 /// Where work is handed in.

@@ -482,7 +482,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), LaneError> {
         let (held, until) = (claim.clone(), now.plus(ttl));
-        self.write(move |tx| renew(tx, &held, until, now)).await?;
+        self.write_for(claim, move |tx| renew(tx, &held, until, now))
+            .await?;
         claim.until = until;
         Ok(())
     }
@@ -497,7 +498,8 @@ impl Store {
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<(), LaneError> {
-        self.write(move |tx| release(tx, &claim, not_before, now))
+        let held = claim.clone();
+        self.write_for(&claim, move |tx| release(tx, &held, not_before, now))
             .await
     }
 }

@@ -488,7 +488,7 @@ impl Store {
         let held = claim.clone();
         let ready = ready(decision, routes).await?;
         let (cancelled, onward) = self
-            .write(move |tx| {
+            .write_for(claim, move |tx| {
                 let cancelled = commit(tx, &held, &ready, now)?;
                 let look = |tx: &mut dyn Tx, claim: &Claim| dispatch::look(tx, &claim.lane, now);
                 Ok::<_, CommitError>((cancelled, go_on(tx, &held, then, now, look)?))

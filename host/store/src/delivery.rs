@@ -407,6 +407,7 @@ impl Store {
                 .collect(),
             order: lane.clone(),
             urgent: true,
+            ..Hints::default()
         };
         let ready = Ready {
             subject: subject_text(&new.lane.subject),

@@ -469,8 +469,8 @@ impl Store {
         routes: Vec<RouteName>,
         now: Timestamp,
     ) -> Result<(), LaneError> {
-        let (claim, delivery) = (claim.clone(), delivery.clone());
-        self.write(move |tx| route(tx, &claim, &delivery, &routes, now))
+        let (held, delivery) = (claim.clone(), delivery.clone());
+        self.write_for(claim, move |tx| route(tx, &held, &delivery, &routes, now))
             .await
     }
 
@@ -512,9 +512,11 @@ impl Store {
         why: &str,
         now: Timestamp,
     ) -> Result<(), LaneError> {
-        let (claim, delivery, why) = (claim.clone(), delivery.clone(), why.to_owned());
-        self.write(move |tx| end_unrouted(tx, &claim, &delivery, outcome, &why, now))
-            .await
+        let (held, delivery, why) = (claim.clone(), delivery.clone(), why.to_owned());
+        self.write_for(claim, move |tx| {
+            end_unrouted(tx, &held, &delivery, outcome, &why, now)
+        })
+        .await
     }
 
     /// Puts a route off until `next_at` because the host could not do its part; without a route: the routing itself.
@@ -530,15 +532,17 @@ impl Store {
         why: &str,
         now: Timestamp,
     ) -> Result<(), LaneError> {
-        let (claim, delivery) = (claim.clone(), delivery.clone());
+        let (held, delivery) = (claim.clone(), delivery.clone());
         let it = Postponement {
             route: route.cloned(),
             why: why.to_owned(),
             tries: 1,
             now,
         };
-        self.write(move |tx| postpone(tx, &claim, &delivery, &it, next_at))
-            .await
+        self.write_for(claim, move |tx| {
+            postpone(tx, &held, &delivery, &it, next_at)
+        })
+        .await
     }
 
     /// Puts a route off until `next_at` because it is not its turn yet, such as when all slots of its plugin are taken. Nothing
@@ -555,15 +559,17 @@ impl Store {
         why: &str,
         now: Timestamp,
     ) -> Result<(), LaneError> {
-        let (claim, delivery) = (claim.clone(), delivery.clone());
+        let (held, delivery) = (claim.clone(), delivery.clone());
         let it = Postponement {
             route: Some(route.clone()),
             why: why.to_owned(),
             tries: 0,
             now,
         };
-        self.write(move |tx| postpone(tx, &claim, &delivery, &it, next_at))
-            .await
+        self.write_for(claim, move |tx| {
+            postpone(tx, &held, &delivery, &it, next_at)
+        })
+        .await
     }
 
     /// Ends a route that the host could not do its part for in all its tries: it is dead until `deliveries retry`.
@@ -579,15 +585,17 @@ impl Store {
         follow_ups: Vec<Order>,
         now: Timestamp,
     ) -> Result<(), LaneError> {
-        let (claim, delivery) = (claim.clone(), delivery.clone());
+        let (held, delivery) = (claim.clone(), delivery.clone());
         let it = Postponement {
             route: route.cloned(),
             why: why.to_owned(),
             tries: 1,
             now,
         };
-        self.write(move |tx| give_up(tx, &claim, &delivery, &it, &follow_ups))
-            .await?;
+        self.write_for(claim, move |tx| {
+            give_up(tx, &held, &delivery, &it, &follow_ups)
+        })
+        .await?;
         self.hint(Queue::Act);
         Ok(())
     }

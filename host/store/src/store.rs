@@ -14,7 +14,7 @@ use crate::backend::postgres::Postgres;
 use crate::backend::sqlite::{Role, Sqlite};
 use crate::backend::value::params;
 use crate::backend::{Hints, Tx, migration};
-use crate::claim::{self, Queue};
+use crate::claim::{self, Claim, Queue};
 use crate::error::{Failure, OpenError, StoreError};
 
 /// Where the store is.
@@ -226,11 +226,34 @@ impl Store {
         T: Send + 'static,
         E: Failure,
     {
+        self.write_hinted(Hints::default(), operation).await
+    }
+
+    /// Like [`Store::write`], for the tenant whose lane is claimed: what it waits behind is no more of any other tenant's than of its own.
+    pub(crate) async fn write_for<T, E, F>(&self, claim: &Claim, operation: F) -> Result<T, E>
+    where
+        F: FnMut(&mut dyn Tx) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Failure,
+    {
+        let hints = Hints {
+            whose: claim.tenant.clone(),
+            ..Hints::default()
+        };
+        self.write_hinted(hints, operation).await
+    }
+
+    async fn write_hinted<T, E, F>(&self, hints: Hints, operation: F) -> Result<T, E>
+    where
+        F: FnMut(&mut dyn Tx) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: Failure,
+    {
         let intake = match &self.inner.backend {
             Backend::Sqlite(sqlite) => &sqlite.writes,
             Backend::Postgres(postgres) => &postgres.writes,
         };
-        intake.run(Hints::default(), operation).await
+        intake.run(hints, operation).await
     }
 
     /// Like [`Store::write`], for what comes by the thousand and is done in batches by either database.

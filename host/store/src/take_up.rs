@@ -244,7 +244,7 @@ impl Store {
             };
             let (held, limits) = (claim.clone(), self.flow_limits());
             match self
-                .write(move |tx| hand_out(tx, &held, &start, &limits, now))
+                .write_for(claim, move |tx| hand_out(tx, &held, &start, &limits, now))
                 .await
             {
                 Ok(Room::Found) => return Ok(Some(effect)),

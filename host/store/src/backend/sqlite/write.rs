@@ -1,14 +1,15 @@
 //! The thread that writes: what waits is done in batches, one transaction and one wait for the disk for each.
 //!
 //! What somebody outside waits for (a webhook's 2xx) goes first; the rest of a batch is bounded in time, so that a batch that is full of the
-//! loops' work does not hold it up. Pieces seldom fail, and a savepoint for each costs a copy of every page that it touches: only if one
+//! loops' work does not hold it up, and in it tenants have turns. Pieces seldom fail, and a savepoint for each costs a copy of every page that it touches: only if one
 //! fails is a batch done again with them, and then that piece fails alone.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use penstock_model::id::TenantName;
 use rusqlite::Connection;
 
 use super::log::Writing;
@@ -40,7 +41,7 @@ pub(super) fn until_closed(connection: &Connection, outlet: &Outlet, writing: &W
 #[derive(Default)]
 struct Waiting {
     urgent: VecDeque<Box<dyn Work>>,
-    other: VecDeque<Box<dyn Work>>,
+    other: Turns,
 }
 
 impl Waiting {
@@ -79,12 +80,12 @@ impl Waiting {
         if work.is_urgent() {
             self.urgent.push_back(work);
         } else {
-            self.other.push_back(work);
+            self.other.add(work);
         }
     }
 
     fn len(&self) -> usize {
-        self.urgent.len() + self.other.len()
+        self.urgent.len() + self.other.count
     }
 
     /// What comes next in a batch.
@@ -97,17 +98,54 @@ impl Waiting {
         }
         match batch.others_since {
             Some(since) if since.elapsed() >= SHARE => None,
-            Some(_) => self.other.pop_front(),
+            Some(_) => self.other.next(),
             None => {
                 batch.others_since = Some(Instant::now());
-                self.other.pop_front()
+                self.other.next()
             }
         }
     }
 
     /// Everything, for an answer without having been tried.
     fn all(&mut self) -> impl Iterator<Item = Box<dyn Work>> + '_ {
-        self.urgent.drain(..).chain(self.other.drain(..))
+        self.urgent
+            .drain(..)
+            .chain(std::iter::from_fn(|| self.other.next()))
+    }
+}
+
+/// Work that is not urgent, a piece of each tenant in turn: one that has fifty lanes has as many pieces here, and nobody else waits for all of
+/// them. What is done for no tenant, such as to draw lanes, has turns like a tenant's.
+#[derive(Default)]
+struct Turns {
+    of: HashMap<Option<TenantName>, VecDeque<Box<dyn Work>>>,
+    /// Those that have some, in the order of their turns.
+    round: VecDeque<Option<TenantName>>,
+    count: usize,
+}
+
+impl Turns {
+    fn add(&mut self, work: Box<dyn Work>) {
+        let whose = work.whose().cloned();
+        let own = self.of.entry(whose.clone()).or_default();
+        if own.is_empty() {
+            self.round.push_back(whose);
+        }
+        own.push_back(work);
+        self.count += 1;
+    }
+
+    fn next(&mut self) -> Option<Box<dyn Work>> {
+        let whose = self.round.pop_front()?;
+        let own = self.of.get_mut(&whose)?;
+        let work = own.pop_front()?;
+        self.count -= 1;
+        if own.is_empty() {
+            self.of.remove(&whose);
+        } else {
+            self.round.push_back(whose);
+        }
+        Some(work)
     }
 }
 
@@ -253,6 +291,62 @@ mod tests {
         fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
             self.0.lock().unwrap().push(committed);
         }
+    }
+
+    struct Of(Option<TenantName>, usize);
+
+    impl Work for Of {
+        fn run(&mut self, _tx: &mut dyn Tx) -> Result<(), Stop> {
+            Ok(())
+        }
+
+        fn whose(&self) -> Option<&TenantName> {
+            self.0.as_ref()
+        }
+
+        fn order(&self) -> &str {
+            ["first", "second", "third"][self.1]
+        }
+
+        fn finish(self: Box<Self>, _committed: Result<(), StoreError>) {}
+    }
+
+    #[test]
+    fn a_tenant_waits_for_one_piece_of_another_that_has_many() {
+        let tenant = |name: &str| Some(TenantName::new(name));
+        let mut turns = Turns::default();
+        for whose in [tenant("crowd"), tenant("quiet"), None] {
+            let pieces = if whose == tenant("crowd") { 3 } else { 1 };
+            for n in 0..pieces {
+                turns.add(Box::new(Of(whose.clone(), n)));
+            }
+        }
+        assert_eq!(turns.count, 5);
+        let mut took = Vec::new();
+        while let Some(work) = turns.next() {
+            let whose = work.whose().map(ToString::to_string);
+            took.push((whose, work.order().to_owned()));
+            if took.len() == 2 {
+                // Who comes back has its turn after those that wait.
+                turns.add(Box::new(Of(tenant("quiet"), 1)));
+            }
+        }
+        let took: Vec<_> = took
+            .iter()
+            .map(|(whose, which)| (whose.as_deref().unwrap_or("nobody's"), which.as_str()))
+            .collect();
+        assert_eq!(
+            took,
+            [
+                ("crowd", "first"),
+                ("quiet", "first"),
+                ("nobody's", "first"),
+                ("crowd", "second"),
+                ("quiet", "second"),
+                ("crowd", "third"),
+            ]
+        );
+        assert!(turns.count == 0 && turns.of.is_empty());
     }
 
     #[test]
