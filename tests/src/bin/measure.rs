@@ -36,12 +36,6 @@ enum Output {
 )]
 fn main() {
     let arguments = Arguments::parse();
-    if matches!(arguments.name, Name::Load | Name::Answer | Name::Fair) {
-        // The cluster has one core, everything else has the other: this process, and so all that it starts but the cluster.
-        let mut cores = rustix::thread::CpuSet::new();
-        cores.set(load::OURS);
-        rustix::thread::sched_setaffinity(None, &cores).expect("a machine with two cores");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use super::feed::{self, Feed};
 use super::figure::{Figure, percentile};
-use super::plane::{Plane, Webhooks};
+use super::plane::{CLUSTER, OURS, Plane, Webhooks};
+use super::process;
 use crate::progress::said;
 use crate::{Scene, burst, until};
 
@@ -47,6 +48,15 @@ impl Creations {
         }
     }
 
+    /// Where this program runs: what sends, plays GitLab and watches. With few creations the cluster has time to spare, and Penstock has a core of
+    /// its own; else the cluster has.
+    fn core(self) -> usize {
+        match self {
+            Self::ByDefault => CLUSTER,
+            Self::Lifted => OURS,
+        }
+    }
+
     /// Between two deliveries of tenant B: fewer than its own limit.
     fn pause(self) -> Duration {
         match self {
@@ -66,7 +76,9 @@ pub(super) async fn measure(penstock: &Path) -> Vec<Figure> {
 async fn with(creations: Creations, penstock: &Path) -> Vec<Figure> {
     said(creations.words());
     let plane = Plane::start(Webhooks::InPlace).await;
+    process::keep_to(creations.core());
     let scene = feed::scene("fair", plane.access(), penstock)
+        .prefix(&["taskset", "--cpu-list", &OURS.to_string()])
         .edit(move |config| {
             let route = json!({ "tenant": "other/**", "on": ["push"], "plugin": "bench" });
             config["routes"].as_array_mut().expect("a list").push(route);

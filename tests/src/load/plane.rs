@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 /// Cold, the Go programs are built first.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// The cluster's core; for `load`, `answer` and `fair`, everything else is on [`OURS`].
-pub(super) const CLUSTER: &str = "0";
+/// The cluster's core; for `load` and `answer`, everything else is on [`OURS`], for `fair` what is measured.
+pub(super) const CLUSTER: usize = 0;
 /// The core of everything else.
-pub const OURS: usize = 1;
+pub(super) const OURS: usize = 1;
 
 /// Tekton's admission webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Plane {
         let mut command = Command::new(program);
         command.arg("--ready-file").arg(&ready).args([
             "--pin-to-core",
-            CLUSTER,
+            &CLUSTER.to_string(),
             "--without-kubelet",
             "--tekton-qps",
             "20",
