@@ -137,7 +137,13 @@ fn work(
         queue,
         worker: host.worker.clone(),
         at_once: 64,
-        per_tenant: 48,
+        per_tenant: match queue {
+            // To decide takes a processor, and calls to GitLab of which there are 1,600 a minute: more at once are no quicker, and others wait
+            // behind each.
+            Queue::Dispatch => 12,
+            // To create is mostly to wait for the API server.
+            Queue::Act => 48,
+        },
         ttl: Duration::from_secs(30),
         poll: Duration::from_millis(250),
         gather: Duration::from_millis(5),
