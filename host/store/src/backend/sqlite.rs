@@ -26,6 +26,10 @@ use log::Writing;
 
 /// How long another process' lock is waited for.
 const BUSY: Duration = Duration::from_secs(5);
+/// Between two looks of a command for the lock of a server that is busy, and how many looks: 30 s. Such a lock is free for a moment between two
+/// transactions, which SQLite's own pauses of up to 100 ms would miss.
+const GLANCE: Duration = Duration::from_millis(1);
+const GLANCES: i32 = 30_000;
 const READERS: usize = 3;
 /// Pages that the connection which writes keeps, in KiB.
 const WRITER_CACHE: u32 = 8 * 1024;
@@ -78,6 +82,14 @@ impl Sqlite {
             create(path)?;
         }
         let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE)?;
+        if role == Role::Beside {
+            writer
+                .busy_handler(Some(|glances: i32| {
+                    std::thread::sleep(GLANCE);
+                    glances < GLANCES
+                }))
+                .map_err(fault)?;
+        }
         durable(&writer)?;
         prepare(&mut writer)?;
 
