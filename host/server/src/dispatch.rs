@@ -3,18 +3,17 @@
 //! What can't be done now because something is away is postponed with backoff, and given up after a day; what fails because of a plugin is recorded as failed.
 //! Nothing here acts: orders go into the outbox in the transaction that commits the decision.
 
+mod confirm;
 mod decide;
 mod fetch;
+mod routes;
 mod turns;
 mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use penstock_gitlab::{
-    Accepted, Client, ConfirmError, Confirmed, Parsed, ScopeClaim, confirm, confirm_host,
-    host_claims, parse,
-};
+use penstock_gitlab::{Accepted, Parsed, ScopeClaim, host_claims, parse};
 use penstock_model::admit::{Order, ProjectOf};
 use penstock_model::host_event::{HostEvent, is_host_hook};
 use penstock_model::id::{
@@ -22,7 +21,7 @@ use penstock_model::id::{
 };
 use penstock_model::scope::Project;
 use penstock_store::{
-    Claim, LaneError, Onward, Pending, PendingRoute, Pinned, Store, StoredDelivery, Then,
+    Claim, LaneError, Onward, Pending, PendingRoute, Pinned, StoredDelivery, Then,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -30,9 +29,11 @@ use tracing::Instrument as _;
 use crate::backoff::{self, GIVE_UP_AFTER};
 use crate::host::Host;
 use crate::lanes::After;
-use crate::live::{Instance, Live, OwnUsersError};
-use crate::reconcile;
+use crate::live::{Instance, Live};
 use crate::{status, statuses, trace};
+
+use confirm::{Unconfirmed, confirmed};
+use routes::NoRoute;
 
 pub use turns::Turns;
 
@@ -180,7 +181,7 @@ async fn step(
     let mut unwritten = None;
     if !routed {
         statuses::of_event(host, &delivery.instance, &delivery.stored, &delivery.parsed).await;
-        let found = find_routes(host, &delivery).await;
+        let found = routes::find(host, &delivery).await;
         // Only one that is older than that can have been given up, and told so.
         let old = now.since(delivery.stored.received_at) > GIVE_UP_AFTER;
         if old && !matches!(found, Err(NoRoute::Away { .. })) {
@@ -258,90 +259,6 @@ fn read(
     })
 }
 
-enum NoRoute {
-    /// No plugin will be asked.
-    Settled(String),
-    /// It can't be said now.
-    Away {
-        why: String,
-        after: Option<Duration>,
-    },
-}
-
-async fn find_routes(host: &Host, delivery: &Delivery) -> Result<Vec<RouteName>, NoRoute> {
-    let Delivery {
-        live,
-        instance,
-        parsed,
-        ..
-    } = delivery;
-    if let Some(why) = told_elsewhere(host, delivery).await? {
-        return Err(NoRoute::Settled(why));
-    }
-    if let Some(actor) = &parsed.actor {
-        let own = instance
-            .own_users(&host.store)
-            .await
-            .map_err(|error| NoRoute::Away {
-                after: error.retry_after(),
-                why: error.to_string(),
-            })?;
-        if own.contains(&actor.id) {
-            return Err(NoRoute::Settled(format!(
-                "`{}` is Penstock's own user: what it does starts nothing",
-                actor.username
-            )));
-        }
-    }
-    let path = match &parsed.scope {
-        ScopeClaim::Project { path, .. } => path.as_str(),
-        ScopeClaim::Group {
-            path: Some(path), ..
-        } => path.as_str(),
-        ScopeClaim::Group { path: None, .. } => {
-            return Err(NoRoute::Settled(
-                "the event names its group by id alone".to_owned(),
-            ));
-        }
-        ScopeClaim::Instance => {
-            return Err(NoRoute::Settled(
-                "the event belongs to no project or group".to_owned(),
-            ));
-        }
-    };
-    let tenant = live
-        .belonging(path)
-        .map_err(|none| NoRoute::Settled(none.to_string()))?
-        .tenant;
-    if let Some(why) = live.rests(&tenant.name()) {
-        return Err(NoRoute::Away { why, after: None });
-    }
-    let kind = parsed.kind.word();
-    let mut routes = live.routes(tenant, kind);
-    if let Some(lost) = reconcile::stands_for(&parsed.kind) {
-        // A sweep stands for the event that was lost.
-        let more = live.routes(tenant, lost);
-        routes.extend(more.into_iter().filter(|route| !route.on.contains(kind)));
-    }
-    if routes.is_empty() {
-        return Err(NoRoute::Settled(format!(
-            "no route of the tenant `{}` takes `{kind}`: add it to `on` of a route",
-            tenant.name()
-        )));
-    }
-    Ok(routes.into_iter().map(|route| route.name.clone()).collect())
-}
-
-/// Why another delivery is decided in the place of this one.
-async fn told_elsewhere(host: &Host, delivery: &Delivery) -> Result<Option<String>, NoRoute> {
-    reconcile::told_elsewhere(host, &delivery.stored, &delivery.parsed)
-        .await
-        .map_err(|error| NoRoute::Away {
-            why: error.to_string(),
-            after: None,
-        })
-}
-
 fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &DeliveryId) -> String {
     let Project { id, path, .. } = project;
     format!(
@@ -350,66 +267,6 @@ fn moved(project: &Project, pinned: &Pinned, now: &TenantName, delivery: &Delive
          and then `penstock deliveries retry {delivery}`",
         pinned.first_path, pinned.tenant, pinned.tenant
     )
-}
-
-/// Asks GitLab, by this client, what the event may be trusted for.
-async fn confirmed(
-    store: &Store,
-    delivery: &Delivery,
-    client: &Client,
-) -> Result<Confirmed, Unconfirmed> {
-    let Delivery {
-        instance,
-        stored,
-        parsed,
-        source,
-        ..
-    } = delivery;
-    if let Source::Host(event) = source {
-        let own = instance.own_users(store).await?;
-        return confirm_host(client, event, &own)
-            .await
-            .map_err(Unconfirmed::away);
-    }
-    let scope = instance.scope_of(&stored.hook).ok_or_else(|| {
-        Unconfirmed::Never(format!(
-            "the configuration has no hook `{}` any more",
-            stored.hook
-        ))
-    })?;
-    let own = instance.own_users(store).await?;
-    confirm(client, parsed, &scope, &own)
-        .await
-        .map_err(|error| match error {
-            ConfirmError::Api(error) => Unconfirmed::away(error),
-            error @ ConfirmError::OutOfScope { .. } => Unconfirmed::Never(error.to_string()),
-        })
-}
-
-enum Unconfirmed {
-    Away {
-        why: String,
-        after: Option<Duration>,
-    },
-    Never(String),
-}
-
-impl From<OwnUsersError> for Unconfirmed {
-    fn from(error: OwnUsersError) -> Self {
-        Self::Away {
-            after: error.retry_after(),
-            why: error.to_string(),
-        }
-    }
-}
-
-impl Unconfirmed {
-    fn away(error: penstock_gitlab::ApiError) -> Self {
-        Self::Away {
-            after: error.retry_after(),
-            why: error.to_string(),
-        }
-    }
 }
 
 /// How often and how long something was tried.
