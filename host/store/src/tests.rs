@@ -27,6 +27,7 @@ mod runs;
 mod server;
 mod size;
 mod starts;
+mod turns;
 mod waiting;
 mod world;
 
