@@ -11,15 +11,19 @@ use crate::{Claim, Queue};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_for_a_tenant_waits_for_one_piece_of_another_s() {
     let bed = Bed::sqlite().await;
-    let lane_of = |tenant: &str| Claim {
+    let lane_of = |tenant: Option<&str>| Claim {
         queue: Queue::Act,
-        lane: tenant.to_owned(),
-        tenant: Some(tenant.into()),
+        lane: "a lane".to_owned(),
+        tenant: tenant.map(Into::into),
         owner: "one".to_owned(),
         epoch: 1,
         until: bed.now().plus(TTL),
     };
-    let (crowd, quiet) = (lane_of("crowd"), lane_of("quiet"));
+    let (crowd, quiet, nobody) = (
+        lane_of(Some("crowd")),
+        lane_of(Some("quiet")),
+        lane_of(None),
+    );
 
     // Until it is let go, the writer is at work on this and everything else waits.
     let (begun, writes) = channel();
@@ -46,6 +50,7 @@ async fn what_is_written_for_a_tenant_waits_for_one_piece_of_another_s() {
         (&crowd, "crowd 3"),
         (&quiet, "quiet 1"),
         (&quiet, "quiet 2"),
+        (&nobody, "nobody's"),
     ] {
         let order = Arc::clone(&order);
         let mut piece = Box::pin(bed.store.write_for(claim, move |_| {
@@ -64,6 +69,8 @@ async fn what_is_written_for_a_tenant_waits_for_one_piece_of_another_s() {
     }
     assert_eq!(
         *order.lock().unwrap(),
-        ["crowd 1", "quiet 1", "crowd 2", "quiet 2", "crowd 3"]
+        [
+            "crowd 1", "quiet 1", "nobody's", "crowd 2", "quiet 2", "crowd 3"
+        ]
     );
 }

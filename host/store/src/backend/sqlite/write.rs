@@ -1,10 +1,10 @@
 //! The thread that writes: what waits is done in batches, one transaction and one wait for the disk for each.
 //!
 //! What somebody outside waits for (a webhook's 2xx) goes first; the rest of a batch is bounded in time, so that a batch that is full of the
-//! loops' work does not hold it up, and in it tenants have turns. Pieces seldom fail, and a savepoint for each costs a copy of every page that it touches: only if one
-//! fails is a batch done again with them, and then that piece fails alone.
+//! loops' work does not hold it up, and tenants have turns in it. Pieces seldom fail, and a savepoint for each costs a copy of every page that
+//! it touches: only if one fails is a batch done again with them, and then that piece fails alone.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -85,7 +85,7 @@ impl Waiting {
     }
 
     fn len(&self) -> usize {
-        self.urgent.len() + self.other.count
+        self.urgent.len() + self.other.len()
     }
 
     /// What comes next in a batch.
@@ -117,35 +117,34 @@ impl Waiting {
 /// Work that is not urgent, a piece of each tenant in turn: one that has fifty lanes has as many pieces here, and nobody else waits for all of
 /// them. What is done for no tenant, such as to draw lanes, has turns like a tenant's.
 #[derive(Default)]
-struct Turns {
-    of: HashMap<Option<TenantName>, VecDeque<Box<dyn Work>>>,
-    /// Those that have some, in the order of their turns.
-    round: VecDeque<Option<TenantName>>,
-    count: usize,
-}
+struct Turns(VecDeque<Line>);
+
+/// What waits of one tenant; never empty.
+type Line = (Option<TenantName>, VecDeque<Box<dyn Work>>);
 
 impl Turns {
     fn add(&mut self, work: Box<dyn Work>) {
-        let whose = work.whose().cloned();
-        let own = self.of.entry(whose.clone()).or_default();
-        if own.is_empty() {
-            self.round.push_back(whose);
+        match self
+            .0
+            .iter_mut()
+            .find(|(whose, _)| whose.as_ref() == work.whose())
+        {
+            Some((_, line)) => line.push_back(work),
+            None => self.0.push_back((work.whose().cloned(), [work].into())),
         }
-        own.push_back(work);
-        self.count += 1;
     }
 
     fn next(&mut self) -> Option<Box<dyn Work>> {
-        let whose = self.round.pop_front()?;
-        let own = self.of.get_mut(&whose)?;
-        let work = own.pop_front()?;
-        self.count -= 1;
-        if own.is_empty() {
-            self.of.remove(&whose);
-        } else {
-            self.round.push_back(whose);
+        let (whose, mut line) = self.0.pop_front()?;
+        let work = line.pop_front();
+        if !line.is_empty() {
+            self.0.push_back((whose, line));
         }
-        Some(work)
+        work
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|(_, line)| line.len()).sum()
     }
 }
 
@@ -291,62 +290,6 @@ mod tests {
         fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
             self.0.lock().unwrap().push(committed);
         }
-    }
-
-    struct Of(Option<TenantName>, usize);
-
-    impl Work for Of {
-        fn run(&mut self, _tx: &mut dyn Tx) -> Result<(), Stop> {
-            Ok(())
-        }
-
-        fn whose(&self) -> Option<&TenantName> {
-            self.0.as_ref()
-        }
-
-        fn order(&self) -> &str {
-            ["first", "second", "third"][self.1]
-        }
-
-        fn finish(self: Box<Self>, _committed: Result<(), StoreError>) {}
-    }
-
-    #[test]
-    fn a_tenant_waits_for_one_piece_of_another_that_has_many() {
-        let tenant = |name: &str| Some(TenantName::new(name));
-        let mut turns = Turns::default();
-        for whose in [tenant("crowd"), tenant("quiet"), None] {
-            let pieces = if whose == tenant("crowd") { 3 } else { 1 };
-            for n in 0..pieces {
-                turns.add(Box::new(Of(whose.clone(), n)));
-            }
-        }
-        assert_eq!(turns.count, 5);
-        let mut took = Vec::new();
-        while let Some(work) = turns.next() {
-            let whose = work.whose().map(ToString::to_string);
-            took.push((whose, work.order().to_owned()));
-            if took.len() == 2 {
-                // Who comes back has its turn after those that wait.
-                turns.add(Box::new(Of(tenant("quiet"), 1)));
-            }
-        }
-        let took: Vec<_> = took
-            .iter()
-            .map(|(whose, which)| (whose.as_deref().unwrap_or("nobody's"), which.as_str()))
-            .collect();
-        assert_eq!(
-            took,
-            [
-                ("crowd", "first"),
-                ("quiet", "first"),
-                ("nobody's", "first"),
-                ("crowd", "second"),
-                ("quiet", "second"),
-                ("crowd", "third"),
-            ]
-        );
-        assert!(turns.count == 0 && turns.of.is_empty());
     }
 
     #[test]
