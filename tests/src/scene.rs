@@ -10,6 +10,7 @@ mod look;
 mod send;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use penstock_control_plane::{Access, TestPlace};
 use penstock_doubles::gitlab::GitLab;
@@ -95,6 +96,19 @@ impl Scene {
     #[must_use]
     pub fn store_path(&self) -> PathBuf {
         self.folder.path().join("penstock.db")
+    }
+
+    /// A connection to the store, with SQLite, beside a host that writes to it too.
+    ///
+    /// # Panics
+    /// If it can't be opened.
+    #[must_use]
+    pub fn store(&self) -> rusqlite::Connection {
+        let store = rusqlite::Connection::open(self.store_path()).expect("the store");
+        store
+            .busy_timeout(Duration::from_secs(60))
+            .expect("a time-out");
+        store
     }
 
     /// Another process beside the first, on the same store, at an address of its own.

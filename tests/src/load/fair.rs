@@ -182,10 +182,7 @@ struct Stages {
 
 impl Stages {
     fn of(scene: &Scene, half: &BTreeSet<String>) -> Self {
-        let store = rusqlite::Connection::open(scene.store_path()).expect("the store");
-        store
-            .busy_timeout(Duration::from_secs(30))
-            .expect("a time-out");
+        let store = scene.store();
         let median = |statement: &str| {
             let mut statement = store.prepare(statement).expect("a statement");
             let rows = statement

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use penstock_doubles::gitlab::{Delivery, Push};
 use penstock_guests::Behaviour;
-use rusqlite::Connection;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -169,17 +168,9 @@ async fn send(scene: &Scene, deliveries: Vec<Delivery>, a_second: u32) -> Answer
     answered
 }
 
-fn store(scene: &Scene) -> Connection {
-    let store = Connection::open(scene.store_path()).expect("the store");
-    store
-        .busy_timeout(Duration::from_secs(30))
-        .expect("a time-out");
-    store
-}
-
 /// Milliseconds from received to decided of those that are, as the store has them.
 fn decided(scene: &Scene, ids: &BTreeSet<String>) -> Vec<f64> {
-    let store = store(scene);
+    let store = scene.store();
     let mut rows = store
         .prepare(
             "SELECT d.id, r.settled_at - d.received_at FROM routes r JOIN deliveries d \
@@ -197,7 +188,8 @@ fn decided(scene: &Scene, ids: &BTreeSet<String>) -> Vec<f64> {
 
 /// Calls of the hostile plugin that were stopped.
 fn failed(scene: &Scene) -> u32 {
-    store(scene)
+    scene
+        .store()
         .query_row(
             "SELECT count(*) FROM routes WHERE plugin = 'hostile' AND outcome = 'failed'",
             [],

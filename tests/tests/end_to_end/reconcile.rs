@@ -339,7 +339,7 @@ async fn a_comment_whose_webhook_comes_while_it_is_found_is_decided_once() {
     let runs = scene.runs().await.len();
     scene.penstock.terminate().await;
     // As a look saw it that asked the store just before the webhook came: the comment is new, and no delivery tells of it.
-    let store = rusqlite::Connection::open(scene.store_path()).unwrap();
+    let store = scene.store();
     let hour = 3_600_000;
     for (change, expect) in [
         (

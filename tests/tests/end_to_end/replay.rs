@@ -1,13 +1,11 @@
 //! Decisions run again from the command line: from the store alone, to the same bytes, and a clear word where something is another.
 
-use std::time::Duration;
-
 use penstock_doubles::gitlab::Push;
 use penstock_guests::Behaviour;
 use penstock_tests::plugin::guest;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Route, Scene, until};
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -149,7 +147,7 @@ async fn a_range_over_a_map_in_go_goes_the_same_way_again_by_the_seed_of_the_rec
 async fn a_plugin_decides_nothing_before_its_bytes_are_in_the_store() {
     let (asks, route) = on_push("asks", Behaviour::Nothing);
     let mut scene = Scene::builder("kept").plugin_by(asks, route).start().await;
-    let store = open(&scene);
+    let store = scene.store();
     let rule = "CREATE TRIGGER no_plugin BEFORE INSERT ON blobs WHEN NEW.plugin = 1 BEGIN SELECT RAISE(ABORT, 'no room'); END";
     store.execute_batch(rule).unwrap();
     let goes = Plugin::new("asks", &guest("misbehave-go")).yaml();
@@ -173,16 +171,9 @@ async fn a_plugin_decides_nothing_before_its_bytes_are_in_the_store() {
     assert_eq!(told.code, Some(0), "{told:?}");
 }
 
-/// The store, beside a host that writes to it too.
-fn open(scene: &Scene) -> Connection {
-    let store = Connection::open(scene.store_path()).unwrap();
-    store.busy_timeout(Duration::from_secs(60)).unwrap();
-    store
-}
-
 /// Puts another record in the place of a decision's, with a digest that fits: what somebody would do who can write to the database.
 fn replace_record(scene: &Scene, delivery: &str, change: impl Fn(&mut Value)) {
-    let store = open(scene);
+    let store = scene.store();
     let packed: Vec<u8> = store
         .query_row(
             "SELECT b.content FROM routes r JOIN blobs b ON b.digest = r.record WHERE r.delivery = ?1",
@@ -273,7 +264,7 @@ async fn what_is_another_now_is_named_with_its_place_and_ends_with_a_status_of_i
     );
 
     // A record that was changed without its digest is not even run.
-    let store = open(&scene);
+    let store = scene.store();
     let changed = store
         .execute(
             "UPDATE blobs SET content = x'007b7d' WHERE digest = (SELECT record FROM routes WHERE delivery = ?1)",

@@ -9,7 +9,6 @@ use penstock_tests::burst::{Ledger, moment, pushes, send_within};
 use penstock_tests::proxied;
 use penstock_tests::scene::PROJECT;
 use penstock_tests::{Plugin, Route, Scene, until};
-use rusqlite::Connection;
 use serde_json::Value;
 
 fn counter() -> Plugin {
@@ -194,18 +193,11 @@ async fn a_plugin_that_fills_its_state_is_told_so_and_the_call_stands_in_a_recor
     let why = told["routes"][0]["why"].as_str().unwrap();
     assert!(why.contains("more than 1000 keys"), "{why}");
     assert!(why.contains("let it remove keys"), "{why}");
-    let store = open(&scene);
+    let store = scene.store();
     let kept: i64 = store
         .query_row("SELECT count(*) FROM plugin_state", [], |row| row.get(0))
         .unwrap();
     assert_eq!(kept, 0, "nothing of it is kept");
-}
-
-/// The store, beside a host that writes to it too.
-fn open(scene: &Scene) -> Connection {
-    let store = Connection::open(scene.store_path()).unwrap();
-    store.busy_timeout(Duration::from_secs(60)).unwrap();
-    store
 }
 
 /// Lets somebody be quicker from now on, each time that the host is about to keep a decision: when it compares what the call read, that has changed.
@@ -215,7 +207,7 @@ fn others_are_quicker(scene: &Scene) {
             "CREATE TRIGGER {rule} AFTER {when} ON routes WHEN NEW.outcome = 'decided' \
              BEGIN UPDATE plugin_state SET version = version + 1; END"
         );
-        open(scene).execute_batch(&rule).unwrap();
+        scene.store().execute_batch(&rule).unwrap();
     }
 }
 
@@ -223,7 +215,7 @@ fn others_are_quicker(scene: &Scene) {
 fn refuse(scene: &Scene, rule: &str, on: &str) {
     let rule =
         format!("CREATE TRIGGER {rule} {on} BEGIN SELECT RAISE(ABORT, 'not in this house'); END");
-    open(scene).execute_batch(&rule).unwrap();
+    scene.store().execute_batch(&rule).unwrap();
 }
 
 #[tokio::test]
@@ -243,7 +235,10 @@ async fn a_decision_that_the_store_refuses_fails_with_its_words_and_the_call_sta
     assert!(said.out.contains("not-stored: "), "{}", said.out);
 
     // Once the store takes it, it is decided as if nothing had been.
-    open(&scene).execute_batch("DROP TRIGGER no_state").unwrap();
+    scene
+        .store()
+        .execute_batch("DROP TRIGGER no_state")
+        .unwrap();
     let again = ["deliveries", "retry", &delivery];
     let retried = scene.penstock.text_command(&again).await;
     assert!(retried.success, "{}", retried.err);
@@ -272,7 +267,7 @@ async fn where_even_the_record_is_refused_the_failure_is_told_without_it() {
     assert!(why.starts_with("not-stored: "), "{route:#}");
     assert!(why.contains("not in this house"), "{route:#}");
     assert!(route["record"].is_null(), "{route:#}");
-    let store = open(&scene);
+    let store = scene.store();
     let kept: i64 = store
         .query_row("SELECT count(*) FROM plugin_state", [], |row| row.get(0))
         .unwrap();
@@ -308,7 +303,7 @@ async fn a_call_that_loses_its_state_every_time_fails_with_a_record_that_can_be_
         (anew >= 5).then_some(anew)
     });
     assert_eq!(anew.await, 5);
-    let store = open(&scene);
+    let store = scene.store();
     let value: String = store
         .query_row("SELECT CAST(value AS TEXT) FROM plugin_state", [], |row| {
             row.get(0)
