@@ -7,7 +7,7 @@ use penstock_tests::manifest::short_lived;
 use penstock_tests::{Plugin, Route, Scene};
 
 /// What the server promises, and a little for a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_host_that_is_told_to_end_under_load_ends_in_time_and_loses_nothing() {
