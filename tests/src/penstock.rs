@@ -428,14 +428,11 @@ fn stands_still(pid: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     threads.flatten().all(|thread| {
         // One that ended meanwhile does not go on either.
-        let Ok(text) = std::fs::read_to_string(thread.path().join("stat")) else {
+        let Ok(text) = std::fs::read_to_string(thread.path().join("status")) else {
             return true;
         };
-        // The name stands in brackets and may hold anything.
-        let state = text
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().next());
-        matches!(state, Some("T" | "t" | "Z" | "X"))
+        let state = text.lines().find_map(|line| line.strip_prefix("State:"));
+        state.is_some_and(|state| state.trim_start().starts_with(['T', 't', 'Z', 'X']))
     })
 }
 

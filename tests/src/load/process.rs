@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_process_is_kept_to_a_core_with_all_its_threads() {
-        // On a thread of its own and of no other test's: the rest of this process stays where it is.
+        // In a process of its own: the tests beside this one stay where they are.
         let pinned = std::process::Command::new(std::env::current_exe().expect("this program"))
             .args([
                 "--exact",
